@@ -1,0 +1,29 @@
+"""Fixtures shared by all tests, and the count of tests that had no real data to run on."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REAL_DATA = "RANDOMMIX_TEST_DATA"
+
+
+@pytest.fixture
+def real_data(request: pytest.FixtureRequest) -> Path:
+    """The folder of real recordings named by RANDOMMIX_TEST_DATA; tests that need it are counted when it is unset."""
+    folder = os.environ.get(REAL_DATA)
+    if not folder:
+        pytest.skip(f"real data: {REAL_DATA} is not set")
+    path = Path(folder)
+    if not path.is_dir():
+        pytest.fail(f"{REAL_DATA} names {path}, which is not a folder")
+    return path
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests lacked the real data, so that a run without it is never mistaken for a full one."""
+    lacked = sum("real data:" in str(report.longrepr) for report in terminalreporter.stats.get("skipped", []))
+    if folder := os.environ.get(REAL_DATA):
+        terminalreporter.write_line(f"real data: {folder}")
+    else:
+        terminalreporter.write_line(f"real data: {lacked} tests lacked it (set {REAL_DATA} to the folder)")
