@@ -1,0 +1,168 @@
+"""What a run leaves in its folder: configuration, metrics, results. All of it survives a kill at any moment."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from recipes.shared.console import UserError
+
+# Options that may differ when a run goes on: they say where and how fast it runs, not what it computes.
+FREE = frozenset({"resume", "runs", "name", "device", "workers", "resident", "threads", "quiet"})
+TIMES = ("seconds", "clips_per_second")
+
+
+def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> None:
+    """Write a file under a temporary name beside it, push it to the disk, then rename it into place.
+
+    Raises:
+        OSError: for example on a full disk; the temporary file is gone then and the old file untouched.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def save(state: dict[str, Any], path: str | os.PathLike[str]) -> None:
+    """torch.save, atomically. Tensors and plain Python values only, so that it loads with weights_only=True."""
+    buffer = io.BytesIO()  # torch turns a full disk into a RuntimeError without a reason; a plain write does not
+    torch.save(state, buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> dict[str, Any]:
+    """Read a checkpoint with weights_only=True.
+
+    Raises:
+        UserError: where the file is missing or no checkpoint.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"no checkpoint at {path}")
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        raise UserError(f"{path} is not a readable checkpoint ({type(error).__name__})") from error
+    if not isinstance(state, dict) or "model" not in state:
+        raise UserError(f"{path} is not a checkpoint of these recipes")
+    return state
+
+
+def commit() -> str:
+    """`git describe --always --dirty` of the code that runs, or "unknown" where it is no git checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return said.stdout.strip() or "unknown"
+
+
+def open_folder(folder: str | os.PathLike[str], config: dict[str, Any], resume: bool) -> str:
+    """Decide what a run folder is, and make it where it is new.
+
+    Args:
+        folder: runs/<name>.
+        config: plain options of this run, stored as config.yaml.
+        resume: whether a run that is there may go on.
+
+    Returns:
+        "new", "unfinished" or "finished".
+
+    Raises:
+        UserError: where the folder holds another run, or any run and `resume` is False.
+    """
+    folder = Path(folder)
+    stored = folder / "config.yaml"
+    if not stored.is_file():
+        if folder.exists() and (not folder.is_dir() or any(not f.name.startswith(".") for f in folder.iterdir())):
+            raise UserError(f"{folder} exists and is not the folder of a run: give another --name")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(stored, yaml.safe_dump(plain(config), sort_keys=False))
+        return "new"
+    state = "finished" if (folder / "results.json").is_file() else "unfinished"
+    if not resume:
+        raise UserError(f"{folder} holds a run already ({state}): give another --name, or --resume auto to go on")
+    if other := differing(yaml.safe_load(stored.read_text()) or {}, plain(config)):
+        name, old, new = other
+        raise UserError(f"{folder} was made with {name} {old}, not {new}: give another --name")
+    return state
+
+
+def plain(value: Any) -> Any:
+    """The value as YAML and JSON can hold it: tuples as lists, paths as strings."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def differing(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, Any, Any] | None:
+    """The first option, with its two values, that changes what is computed; None where there is none."""
+    for name in sorted(set(old) | set(new)):
+        if name not in FREE and old.get(name) != new.get(name):
+            return name, old.get(name), new.get(name)
+    return None
+
+
+class MetricsLog:
+    """metrics.jsonl: one line for each epoch, appended; cut back when a run goes on from an earlier epoch.
+
+    Args:
+        path: the file.
+        keep: bytes that the checkpoint knows of; what lies behind them is cut off.
+        active: False on every process but the first, which then writes nothing.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], keep: int = 0, active: bool = True) -> None:
+        self.path = Path(path)
+        self.active = active
+        self.size = keep
+        if active:
+            with open(self.path, "ab") as file:
+                if file.tell() < keep:
+                    raise UserError(f"{self.path} has lost lines that last.ckpt knows of: give another --name")
+                file.truncate(keep)
+
+    def append(self, line: dict[str, Any]) -> None:
+        """Write one line and push it to the disk."""
+        data = (json.dumps(line) + "\n").encode()
+        self.size += len(data)
+        if not self.active:
+            return
+        with open(self.path, "ab") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """All lines of a metrics.jsonl."""
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def without_times(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines without what a clock measured: two equal runs agree in these to the last bit."""
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
+
+
+def write_json(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
+    """Write a JSON file atomically, long lists of numbers in one line each."""
+    write_atomic(path, json.dumps(plain(content), indent=1) + "\n")

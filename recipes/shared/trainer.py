@@ -1,0 +1,359 @@
+"""The training loop: one for all recipes, on Lightning Fabric.
+
+Randomness is a function of (seed, step, rank) only, the learning rate a function of the step, and the state is stored
+once after each epoch. So a run that was killed goes on from its last checkpoint and ends with the weights and metrics
+of a run that nobody disturbed.
+
+Order at the end of an epoch: the line in metrics.jsonl, best.ckpt, last.ckpt. Only last.ckpt counts: whatever else
+was written before a kill is cut off or written again with the same content.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.distributed
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+import randommix_audio as rma
+from recipes.shared import records
+from recipes.shared.console import Progress, UserError
+from recipes.shared.optim import Average, learning_rate, make_optimizer
+
+LAST, BEST, METRICS, RESULTS = "last.ckpt", "best.ckpt", "metrics.jsonl", "results.json"
+PICTURED_STEPS = 3  # the first steps of a run whose input TensorBoard shows
+
+
+@dataclass
+class Training:
+    """How to train; every recipe has these options.
+
+    Args:
+        epochs: passes over the training set.
+        batch_size: rows of a batch, on each process.
+        optimizer: sgd or adamw.
+        lr: the highest learning rate.
+        momentum: momentum of sgd, beta1 of adamw.
+        nesterov: look ahead (sgd only).
+        weight_decay: pull of the weights towards 0.
+        decay_all: weight decay for biases and batch norm too.
+        schedule: cosine or constant.
+        warmup_epochs: epochs of linear rise of the learning rate.
+        clip_norm: upper limit of the gradient's norm; null for none.
+        label_smoothing: share of the target that is spread over all classes.
+        ema_decay: decay of the averaged weights, which are then the ones that count; null for none.
+        seed: of weights, order, augmentation and mixing.
+    """
+
+    epochs: int = 20
+    batch_size: int = 256
+    optimizer: str = "sgd"
+    lr: float = 0.05
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 5e-4
+    decay_all: bool = True
+    schedule: str = "cosine"
+    warmup_epochs: float = 0.0
+    clip_norm: float | None = None
+    label_smoothing: float = 0.0
+    ema_decay: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("lr", "weight_decay", "warmup_epochs", "seed"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"{name} must not be negative, got {getattr(self, name)}")
+        for name in ("momentum", "label_smoothing", "ema_decay"):
+            if (value := getattr(self, name)) is not None and not 0 <= value < 1:
+                raise UserError(f"{name} must lie in [0, 1), got {value}")
+
+
+@dataclass
+class Moment:
+    """Where the training stands: what a step may depend on.
+
+    Args:
+        step: optimizer steps so far.
+        progress: step over all steps, 0 to below 1.
+        generator: of this step and this process, on the device.
+        pictures: where the step may show its input, in the first steps; else None.
+    """
+
+    step: int
+    progress: float
+    generator: torch.Generator
+    pictures: SummaryWriter | None = None
+
+
+@dataclass
+class Outcome:
+    """What one step gives back: the mean loss with its gradient, the mean accuracy (0 to 1), the number of rows."""
+
+    loss: Tensor
+    accuracy: Tensor
+    rows: int
+
+
+class Job(Protocol):
+    """What is trained. The trainer knows nothing of audio or images."""
+
+    steps_per_epoch: int
+    rows_per_epoch: int
+    about: dict[str, Any]  # labels, front end, ...: stored with every checkpoint
+
+    def batches(self, epoch: int) -> Iterable[Any]:
+        """The batches of this process in an epoch, the same ones whenever asked."""
+
+    def step(self, network: nn.Module, batch: Any, moment: Moment) -> Outcome:
+        """Loss of one batch."""
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """Numbers of the validation set, validation_accuracy among them, equal on every process."""
+
+
+def make_fabric(device: str, precision: str) -> Fabric:
+    """Fabric for one process, or for those that torchrun started.
+
+    Args:
+        device: auto, cpu, cuda, cuda:1, mps.
+        precision: of Fabric, e.g. 32-true, bf16-mixed, 16-mixed.
+
+    Raises:
+        UserError: for a device that is not there.
+    """
+    kind, _, index = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdigit()):
+        raise UserError(f"device must be auto, cpu, cuda, cuda:N or mps, got {device}")
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(kind, True):
+        raise UserError(f"device {kind} is not available here: use --device cpu")
+    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
+        raise UserError(f"there is no device {device}: {torch.cuda.device_count()} here")
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    devices: int | list[int] = [int(index)] if index and world == 1 else local
+    fabric = Fabric(
+        accelerator=kind,
+        devices=devices,
+        num_nodes=world // local,
+        strategy="ddp" if world > 1 else "auto",
+        precision=precision,  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    return fabric
+
+
+def make_deterministic() -> None:
+    """Ask torch for deterministic kernels; bit-equal resumption on CUDA needs it."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+
+
+class Trainer:
+    """Train a module on a job and keep the folder of the run.
+
+    Args:
+        fabric: device, precision, processes.
+        options: how to train.
+        module: the model; its initial weights are taken as they are.
+        job: data and loss.
+        folder: runs/<name>, made before.
+        config: plain options of the run, stored with every checkpoint.
+        compiled: run the training step's forward pass through torch.compile.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        options: Training,
+        module: nn.Module,
+        job: Job,
+        folder: Path,
+        config: dict[str, Any],
+        compiled: bool = False,
+    ) -> None:
+        self.fabric, self.options, self.job, self.folder = fabric, options, job, Path(folder)
+        self.config = records.plain(config)
+        self.commit = records.commit()
+        self.main = fabric.global_rank == 0
+        self.total_steps = options.epochs * job.steps_per_epoch
+        self.module = module.to(fabric.device)
+        self.average = None if options.ema_decay is None else Average(self.module, options.ema_decay)
+        optimizer = make_optimizer(
+            options.optimizer,
+            self.module,
+            options.lr,
+            options.momentum,
+            options.nesterov,
+            options.weight_decay,
+            options.decay_all,
+        )
+        network = torch.compile(self.module) if compiled else self.module
+        self.network, self.optimizer = fabric.setup(network, optimizer)
+        self.epoch = self.step = 0
+        self.seconds = 0.0
+        self.metrics_bytes = 0
+        self.best: dict[str, Any] | None = None
+
+    @property
+    def judged(self) -> nn.Module:
+        """The model that is validated, tested and exported: the average where there is one."""
+        return self.module if self.average is None else self.average.model
+
+    def resume(self) -> bool:
+        """Take up the state of last.ckpt, if there is one."""
+        path = self.folder / LAST
+        if not path.is_file():
+            return False
+        state = records.load(path, self.fabric.device)
+        self.module.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._precision.load_state_dict(state["precision"])
+        if self.average is not None:
+            self.average.model.load_state_dict(state["average"])
+        self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
+        self.metrics_bytes, self.best = state["metrics_bytes"], state["best"]
+        return True
+
+    def fit(self) -> None:
+        """Train the epochs that are left."""
+        # Events behind the checkpoint belong to an epoch that is trained again: TensorBoard shall forget them.
+        writer = SummaryWriter(str(self.folder), purge_step=self.step + 1 if self.step else 0) if self.main else None
+        log = records.MetricsLog(self.folder / METRICS, self.metrics_bytes, active=self.main)
+        rows = self.job.rows_per_epoch
+        progress = Progress(rows * self.options.epochs, rows * self.epoch, shown=self.main)
+        try:
+            while self.epoch < self.options.epochs:
+                line = self._epoch(writer, progress)
+                log.append(line)
+                self.metrics_bytes = log.size
+                if writer is not None:
+                    for name, value in line.items():
+                        writer.add_scalar(name, value, self.step)
+                    writer.flush()
+                self._store(line)
+                progress.say("  ".join(f"{name} {_short(value)}" for name, value in line.items()))
+        finally:
+            progress.close()
+            if writer is not None:
+                writer.close()
+
+    def _epoch(self, writer: SummaryWriter | None, progress: Progress) -> dict[str, Any]:
+        started = time.perf_counter()
+        torch.manual_seed(_epoch_seed(self.options.seed, self.epoch, self.fabric.global_rank))  # dropout
+        self.network.train()
+        sums = torch.zeros(3, device=self.fabric.device)
+        for batch in self.job.batches(self.epoch):
+            outcome = self._train_step(batch, writer)
+            values = torch.stack([outcome.loss.detach().float(), outcome.accuracy.detach().float()])
+            sums += torch.cat([values * outcome.rows, values.new_full((1,), outcome.rows)])
+            progress.advance(outcome.rows * self.fabric.world_size)
+        loss, accuracy, rows = self._sum(sums).tolist()
+        spent = time.perf_counter() - started
+        if not loss / rows < float("inf"):
+            raise UserError(f"the training loss is {loss / rows} in epoch {self.epoch + 1}: lower --lr, or set --clip_norm")
+        self._share_buffers()
+        validation = self.job.validate(self.judged)
+        self.epoch += 1
+        self.seconds += time.perf_counter() - started
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "train_loss": loss / rows,
+            "train_accuracy": accuracy / rows,
+            **validation,
+            "seconds": round(time.perf_counter() - started, 3),
+            "clips_per_second": round(rows / spent, 1),
+        }
+
+    def _train_step(self, batch: Any, writer: SummaryWriter | None) -> Outcome:
+        options, device = self.options, self.fabric.device
+        warmup = round(options.warmup_epochs * self.job.steps_per_epoch)
+        lr = learning_rate(self.step, self.total_steps, options.lr, warmup, options.schedule)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        moment = Moment(
+            step=self.step,
+            progress=self.step / self.total_steps,
+            generator=rma.step_generator(options.seed, self.step, self.fabric.global_rank, device=str(device)),
+            pictures=writer if self.step < PICTURED_STEPS else None,
+        )
+        outcome = self.job.step(self.network, batch, moment)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(outcome.loss)
+        if options.clip_norm is not None:
+            self.fabric.clip_gradients(self.network, self.optimizer, max_norm=options.clip_norm)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self.module, self.step)
+        self.step += 1
+        return outcome
+
+    def _store(self, line: dict[str, Any]) -> None:
+        """Write best.ckpt where this epoch is the best so far, then last.ckpt."""
+        better = self.best is None or line["validation_accuracy"] > self.best["validation_accuracy"]
+        if better:
+            self.best = {"epoch": self.epoch, "validation_accuracy": line["validation_accuracy"]}
+        if self.main:
+            shared = {
+                "epoch": self.epoch,
+                "step": self.step,
+                "best": self.best,
+                "config": self.config,
+                "commit": self.commit,
+                **self.job.about,
+            }
+            if better:
+                records.save({"model": self.judged.state_dict(), **shared}, self.folder / BEST)
+            whole = {
+                "model": self.module.state_dict(),
+                "average": None if self.average is None else self.average.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "precision": self._precision.state_dict(),
+                "seconds": self.seconds,
+                "metrics_bytes": self.metrics_bytes,
+                **shared,
+            }
+            records.save(whole, self.folder / LAST)
+        self.fabric.barrier()
+
+    @property
+    def _precision(self) -> Any:
+        return self.fabric.strategy.precision  # holds the gradient scaler of 16-mixed
+
+    def _sum(self, values: Tensor) -> Tensor:
+        return self.fabric.all_reduce(values, reduce_op="sum") if self.fabric.world_size > 1 else values
+
+    def _share_buffers(self) -> None:
+        """Batch norm statistics differ between processes; the first one's are validated and stored."""
+        if self.fabric.world_size > 1:
+            for model in (self.module, self.judged):
+                for buffer in model.buffers():
+                    torch.distributed.broadcast(buffer, src=0)
+
+    def checksums(self) -> list[float]:
+        """Sum of all weights on each process: equal numbers, or the processes have drifted apart."""
+        own = torch.stack([p.detach().double().sum() for p in self.module.parameters()]).sum()
+        return self.fabric.all_gather(own).flatten().tolist()
+
+
+def _epoch_seed(seed: int, epoch: int, rank: int) -> int:
+    return int(rma.step_generator(seed, 2**31 + epoch, rank).initial_seed()) % 2**63
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
