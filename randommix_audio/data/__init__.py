@@ -1,0 +1,22 @@
+"""Reading audio, the decoded bank of clips, and batches from it."""
+
+from .bank import BankError, Clip, WaveBank, fit
+from .loader import BankLoader, Batch
+from .reading import AudioError, AudioInfo, info, read
+from .task import Entries, NoiseBank, Task
+
+__all__ = [
+    "AudioError",
+    "AudioInfo",
+    "BankError",
+    "BankLoader",
+    "Batch",
+    "Clip",
+    "Entries",
+    "NoiseBank",
+    "Task",
+    "WaveBank",
+    "fit",
+    "info",
+    "read",
+]
