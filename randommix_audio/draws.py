@@ -1,0 +1,126 @@
+"""Every random number of a plan: where it is drawn, and how it reaches the device without waiting for it.
+
+Numbers that only fill tensors are drawn where the generator lives. Numbers that decide which code runs (the method of a
+batch, whether it is mixed at all) must be known to Python; `host_uniforms` is the one function that draws those, and it
+never copies from an accelerator.
+"""
+
+import hashlib
+
+import torch
+from torch import Generator, Tensor
+
+
+def step_generator(seed: int, step: int, rank: int = 0, device: torch.device | str = "cpu") -> Generator:
+    """A generator that depends on (seed, step, rank) alone, so that a run can be resumed or distributed exactly.
+
+    Args:
+        seed: The run's seed.
+        step: The number of the training step.
+        rank: The process of a distributed run; ranks draw independently.
+        device: Where the generator lives, the CPU or the batch's device.
+
+    Returns:
+        A freshly seeded generator; equal arguments give equal draws on equal devices.
+    """
+    generator = Generator(device=device)
+    generator.manual_seed(_stable_hash(f"{seed}/{step}/{rank}".encode()))
+    return generator
+
+
+def host_uniforms(generator: Generator | None, count: int) -> list[float]:
+    """Draw `count` numbers in [0, 1) as Python floats, without waiting for an accelerator.
+
+    A CPU generator (None: torch's default one) is used directly. From a generator on a device a CPU generator is
+    derived: its state lives on the host, so reading it copies nothing. One number is then drawn from the device
+    generator, because a plan may need no other and the next plan must not see the same state.
+    """
+    if generator is None or generator.device.type == "cpu":
+        return torch.rand(count, dtype=torch.float64, generator=generator).tolist()
+    derived = Generator().manual_seed(_stable_hash(generator.get_state().numpy().tobytes()))
+    torch.rand(1, generator=generator, device=generator.device)
+    return torch.rand(count, dtype=torch.float64, generator=derived).tolist()
+
+
+def _stable_hash(data: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little") >> 1
+
+
+class Draws:
+    """The random numbers of one plan, as tensors on the device of the batch.
+
+    Args:
+        generator: On the CPU or on `device`; None is torch's default generator (of `device` for tensors, of the CPU for
+            what is drawn on the host).
+        device: Where the results are wanted.
+
+    Raises:
+        ValueError: If the generator lives on a third device.
+    """
+
+    def __init__(self, generator: Generator | None, device: torch.device) -> None:
+        if generator is not None and generator.device.type not in ("cpu", device.type):
+            raise ValueError(f"generator lives on {generator.device}; it must live on the CPU or on {device}")
+        self.generator = generator
+        self.device = device
+        self.origin = device if generator is None else generator.device
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Uniform float32 numbers in [0, 1)."""
+        return self._moved(torch.rand(shape, generator=self.generator, device=self.origin))
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal float32 numbers."""
+        return self._moved(torch.randn(shape, generator=self.generator, device=self.origin))
+
+    def permutation(self, count: int) -> Tensor:
+        """The numbers 0 .. count - 1 in random order, (count,) long."""
+        return self._moved(torch.randperm(count, generator=self.generator, device=self.origin))
+
+    def beta(self, alpha: float, *shape: int) -> Tensor:
+        """Beta(alpha, alpha) float32 numbers in [0, 1].
+
+        A Beta variable is G / (G + H) of two Gamma(alpha) variables. They are drawn in float64 because a small alpha
+        underflows float32; where both underflow all the same, a fair coin decides, which is the limit of alpha = 0.
+        """
+        if alpha == 1.0:
+            return self.uniform(*shape)
+        origin = torch.device("cpu") if self.origin.type == "mps" else self.origin  # MPS has neither float64 nor gamma
+        generator = self.generator if self.generator is not None and self.generator.device == origin else None
+        if generator is None and self.generator is not None:
+            seed = int(host_uniforms(self.generator, 1)[0] * 2**53)
+            generator = Generator().manual_seed(seed)
+        concentration = torch.full((2, *shape), alpha, dtype=torch.float64, device=origin)
+        first, second = torch._standard_gamma(concentration, generator=generator)
+        coin = (torch.rand(shape, generator=generator, device=origin) < 0.5).to(first.dtype)
+        total = first + second
+        ratio = torch.where(total > 0, first / total.clamp(min=torch.finfo(total.dtype).tiny), coin)
+        return self._moved(ratio.float())
+
+    def from_host(self, numbers: list[int]) -> Tensor:
+        """Whole numbers that Python knows, as a long tensor on the device."""
+        return self._moved(torch.tensor(numbers, dtype=torch.long))
+
+    def host(self, count: int) -> list[float]:
+        """Uniform numbers that Python may branch on; see `host_uniforms`."""
+        return host_uniforms(self.generator, count)
+
+    def _moved(self, drawn: Tensor) -> Tensor:
+        if drawn.device == self.device or drawn.device.type == self.device.type != "cuda":
+            return drawn
+        if self.device.type == "cuda" and drawn.device.type == "cpu":
+            drawn = drawn.pin_memory()  # a copy from pageable memory would block
+        return drawn.to(self.device, non_blocking=True)
+
+
+def random_integer(uniform: Tensor, count: Tensor) -> Tensor:
+    """Turn uniform numbers in [0, 1) into integers in [0, count), count >= 1; the product may round up to `count`."""
+    return torch.minimum((uniform * count).long(), count - 1)
+
+
+def choose(uniforms: list[float], weights: list[float]) -> list[int]:
+    """Turn uniform numbers into indices drawn with probability weights / sum(weights), on the host."""
+    total = sum(weights)
+    edges = [sum(weights[: k + 1]) / total for k in range(len(weights))]
+    last = max(k for k, weight in enumerate(weights) if weight > 0)
+    return [next((k for k, edge in enumerate(edges) if u < edge), last) for u in uniforms]

@@ -1,0 +1,22 @@
+"""The mixing methods. Each draws a `MixPlan`; see `Mixer` for what they have in common."""
+
+from randommix_audio.mixers.base import Mixer
+from randommix_audio.mixers.block import CutMix, FreqCutMix, ResizeMix, TimeCutMix
+from randommix_audio.mixers.fourier import FMix
+from randommix_audio.mixers.linear import Mixup, NoMix
+from randommix_audio.mixers.random_mix import RandomMix
+from randommix_audio.mixers.registry import MIXERS, build
+
+__all__ = [
+    "MIXERS",
+    "CutMix",
+    "FMix",
+    "FreqCutMix",
+    "Mixer",
+    "Mixup",
+    "NoMix",
+    "RandomMix",
+    "ResizeMix",
+    "TimeCutMix",
+    "build",
+]

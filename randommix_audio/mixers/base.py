@@ -1,0 +1,293 @@
+"""What all mixers share: reading the batch, choosing partners and rows, and turning a drawn geometry into a plan."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Generator, Tensor, nn
+
+from randommix_audio.draws import Draws
+from randommix_audio.geometry import Geometry, Span
+from randommix_audio.layout import LAYOUTS, resolve_layout, to_bcft
+from randommix_audio.pairing import PAIRINGS, draw_partners
+from randommix_audio.plan import MixPlan, identity_plan
+
+Saliency = Tensor | Callable[[Tensor], Tensor]
+Schedule = float | Sequence[Sequence[float]]
+LengthPolicy = Literal["longest", "shortest", "anchor"]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows that a geometry is drawn for.
+
+    Attributes:
+        count: The number of rows n.
+        freq: Frequency bins F.
+        time: Frames T.
+        own: (n,) long, valid frames of each row.
+        partner: (n,) long, valid frames of its partner.
+        mixed: (n,) bool, whether the row is mixed at all; None: every row is.
+        ragged: Whether lengths were given.
+        dtype: The dtype that the mix will be computed in.
+        device: Its device.
+    """
+
+    count: int
+    freq: int
+    time: int
+    own: Tensor
+    partner: Tensor
+    mixed: Tensor | None
+    ragged: bool
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def both(self) -> Tensor:
+        """(n,) long, frames over which the row is mixed: where both are valid, or 0 where the row is not mixed."""
+        both = torch.minimum(self.own, self.partner)
+        return both if self.mixed is None else both * self.mixed
+
+    def take(self, rows: Tensor) -> "Rows":
+        """The chosen rows, (m,) long."""
+        mixed = None if self.mixed is None else self.mixed[rows]
+        return replace(self, count=rows.shape[0], own=self.own[rows], partner=self.partner[rows], mixed=mixed)
+
+    def span(self, policy: str) -> Span:
+        """What happens along time for methods that mix every frame; see `Mixup` for the policies."""
+        both = self.both
+        if policy == "anchor":
+            return Span(self.own, torch.where(self.partner <= self.own, both, 0), self.own)
+        out = torch.maximum(self.own, self.partner) if policy == "longest" else torch.minimum(self.own, self.partner)
+        return Span(self.own, both, out if self.mixed is None else torch.where(self.mixed, out, self.own))
+
+
+class Mixer(nn.Module):
+    """Base of all mixers: `plan` draws, `plan.apply` mixes, calling the mixer does both.
+
+    A mixer has no parameters and keeps nothing between calls but the training progress. In `eval()` it returns the
+    batch itself and the plan that leaves every row alone.
+
+    Args:
+        p: How much is mixed. With per="row" exactly round(p * B) rows, chosen at random (of those that `rows` allows);
+            with per="batch" the whole batch with probability p. A list of (progress, p) pairs is a schedule, linear in
+            between; see `set_progress`.
+        per: Whether lambda, box and mask are drawn once for the batch or for each row.
+        pairing: Who is mixed with whom, see `randommix_audio.pairing.draw_partners`.
+        layout: Axis order of the batch; None: 4-D BCFT, 3-D BFT, 2-D BT. BTF must be named.
+        fill: Value beyond the new lengths where a length policy cuts rows short; a front end's `pad_value`.
+
+    Raises:
+        ValueError: If an argument is not one of its choices or out of range.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(
+        self,
+        *,
+        p: Schedule = 1.0,
+        per: Literal["batch", "row"] = "batch",
+        pairing: str = "permutation",
+        layout: str | None = None,
+        fill: float = 0.0,
+    ) -> None:
+        super().__init__()
+        check_choice("per", per, ("batch", "row"))
+        check_choice("pairing", pairing, PAIRINGS)
+        if layout is not None:
+            check_choice("layout", layout, LAYOUTS)
+        self.p = p
+        self.per = per
+        self.pairing = pairing
+        self.layout = layout
+        self.fill = float(fill)
+        self.progress = 0.0
+        self._schedule = _read_schedule(p)
+
+    def draw_geometry(self, draws: Draws, rows: Rows) -> tuple[Geometry, Tensor, tuple[str, ...]]:
+        """Draw how the rows are mixed.
+
+        Returns:
+            The geometry, the (n,) valid frames of the output, and the names of the methods (one, or one for each row).
+        """
+        raise TypeError(f"{type(self).__name__} cannot be drawn")
+
+    def fill_value(self) -> float | None:
+        """What stands beyond the output's lengths; None where no row can become shorter."""
+        return None
+
+    def set_progress(self, progress: float) -> None:
+        """Tell how much of the training is done, in [0, 1]; a schedule of `p` follows it.
+
+        Raises:
+            ValueError: If progress is outside [0, 1].
+        """
+        if not 0.0 <= progress <= 1.0:
+            raise ValueError(f"progress must lie in [0, 1], got {progress}")
+        self.progress = float(progress)
+
+    @property
+    def current_p(self) -> float:
+        """The value of `p` at the present progress; at a jump of the schedule, the later value."""
+        before = [point for point in self._schedule if point[0] <= self.progress]
+        after = [point for point in self._schedule if point[0] > self.progress]
+        if not before or not after:
+            return (before or after)[-1 if before else 0][1]
+        (start, low), (end, high) = before[-1], after[0]
+        return low + (high - low) * (self.progress - start) / (end - start)
+
+    @torch.no_grad()
+    def plan(
+        self,
+        x: Tensor,
+        lengths: Tensor | None = None,
+        rows: Tensor | None = None,
+        generator: Generator | None = None,
+        saliency: Saliency | None = None,
+    ) -> MixPlan:
+        """Draw all that is random about mixing `x`; only its shape, dtype and device are read.
+
+        Args:
+            x: Floating-point batch in the mixer's layout.
+            lengths: (B,) integers, valid frames of each row; None: all of them. Frames beyond are never mixed in.
+            rows: (B,) bool, rows that may be mixed or used as partners at all; None: every row.
+            generator: On the CPU or on the device of `x`; None: torch's default generator.
+            saliency: (B, F, T), or a callable that gives it; only methods that follow saliency look at it.
+
+        Raises:
+            TypeError: If `x` is not floating-point, or lengths or rows have the wrong kind of entries.
+            ValueError: If a shape does not fit.
+        """
+        layout = resolve_layout(x, self.layout)
+        if not x.is_floating_point():
+            raise TypeError(f"only floating-point batches can be mixed, got {x.dtype}")
+        batch, _, freq, time = to_bcft(x, layout).shape
+        lengths = _check_lengths(lengths, batch, time, x.device)
+        rows = _check_rows(rows, batch, x.device)
+        draws = Draws(generator, x.device)
+        p = self.current_p
+        if self.per == "batch" and p < 1 and draws.host(1)[0] >= p:
+            return identity_plan(x, layout, lengths)
+
+        with torch.autocast(x.device.type, enabled=False):
+            partner = draw_partners(self.pairing, batch, draws, rows, lengths)
+            mixed = _choose_rows(p, batch, draws, rows) if self.per == "row" else rows
+            here = torch.arange(batch, device=x.device)
+            if mixed is not None:
+                partner = torch.where(mixed, partner, here)
+            own = torch.full((batch,), time, device=x.device) if lengths is None else lengths
+            ragged = lengths is not None
+            context = Rows(batch, freq, time, own, own[partner], mixed, ragged, x.dtype, x.device)
+            geometry, out, methods = self.draw_geometry(draws, context)
+            share = _measure_share(geometry, context, out)
+        return MixPlan(
+            sources=torch.stack([here, partner]),
+            share=share,
+            geometry=geometry,
+            methods=methods,
+            freq=freq,
+            time=time,
+            layout=layout,
+            lengths=out if ragged else None,
+            fill=self.fill_value() if ragged else None,
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        lengths: Tensor | None = None,
+        rows: Tensor | None = None,
+        generator: Generator | None = None,
+        saliency: Saliency | None = None,
+    ) -> tuple[Tensor, MixPlan]:
+        """Draw a plan and apply it; see `plan`. In eval(): `x` itself and the plan that leaves every row alone."""
+        if not self.training:
+            layout = resolve_layout(x, self.layout)
+            batch, _, _, time = to_bcft(x, layout).shape
+            return x, identity_plan(x, layout, _check_lengths(lengths, batch, time, x.device))
+        plan = self.plan(x, lengths, rows, generator, saliency)
+        return plan.apply(x), plan
+
+    def draw_count(self, rows: Rows) -> int:
+        """How many lambdas, boxes or masks are drawn: one, or one for each row."""
+        return rows.count if self.per == "row" else 1
+
+    def extra_repr(self) -> str:
+        """The arguments that differ from a plain mixer's."""
+        return f"p={self.p}, per={self.per!r}, pairing={self.pairing!r}" + (
+            f", layout={self.layout!r}" * bool(self.layout)
+        )
+
+
+def _measure_share(geometry: Geometry, rows: Rows, out: Tensor) -> Tensor:
+    """Mean weight of both sources over the valid positions of the output, (2, n) float32, columns summing to 1."""
+    alone = (out - rows.own).clamp(min=0)
+    partner_area = geometry.partner_area(rows.freq, rows.both).expand(rows.count) + rows.freq * alone
+    area = (rows.freq * out).clamp(min=1)
+    partner = (partner_area / area).clamp(0, 1)
+    return torch.stack([1 - partner, partner])
+
+
+def _choose_rows(p: float, batch: int, draws: Draws, rows: Tensor | None) -> Tensor | None:
+    """Choose round(p * B) rows at random, of the allowed ones alone; (B,) bool, or None for every row."""
+    if p >= 1:
+        return rows
+    order = draws.permutation(batch)
+    if rows is None:
+        return order < round(p * batch)
+    rank = torch.where(rows, order, batch).argsort(stable=True).argsort(stable=True)
+    return rows & (rank < torch.round(p * rows.sum()))
+
+
+def _check_lengths(lengths: Tensor | None, batch: int, time: int, device: torch.device) -> Tensor | None:
+    if lengths is None:
+        return None
+    if lengths.is_floating_point() or lengths.dtype == torch.bool:
+        raise TypeError(f"lengths are counts of valid frames, got {lengths.dtype}; multiply relative lengths by T")
+    if lengths.shape != (batch,):
+        raise ValueError(f"lengths must have shape ({batch},), got {tuple(lengths.shape)}")
+    return lengths.to(device, torch.long, non_blocking=True).clamp(0, time)
+
+
+def _check_rows(rows: Tensor | None, batch: int, device: torch.device) -> Tensor | None:
+    if rows is None:
+        return None
+    if rows.dtype != torch.bool:
+        raise TypeError(f"rows must be a bool tensor, got {rows.dtype}")
+    if rows.shape != (batch,):
+        raise ValueError(f"rows must have shape ({batch},), got {tuple(rows.shape)}")
+    return rows.to(device, non_blocking=True)
+
+
+def _read_schedule(p: Schedule) -> list[tuple[float, float]]:
+    """Read `p` as (progress, p) points in order of progress."""
+    points = [(0.0, float(p))] if isinstance(p, int | float) else [(float(at), float(value)) for at, value in p]
+    if not points or any(not 0 <= number <= 1 for point in points for number in point):
+        raise ValueError(f"p must lie in [0, 1], or be a list of (progress, p) pairs that do, got {p!r}")
+    if points != sorted(points, key=lambda point: point[0]):
+        raise ValueError(f"the schedule of p must be in order of progress, got {p!r}")
+    return points
+
+
+def check_choice(argument: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse a value that is not one of the choices.
+
+    Raises:
+        ValueError: Naming the argument, the value and the choices.
+    """
+    if value not in choices:
+        raise ValueError(f"{argument} must be one of {', '.join(choices)}; got {value!r}")
+
+
+def check_alpha(alpha: float) -> float:
+    """Refuse a parameter of the Beta distribution that is not above 0.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if not alpha > 0:
+        raise ValueError(f"alpha must be above 0, got {alpha}; for no mixing use p=0 or the method none")
+    return float(alpha)

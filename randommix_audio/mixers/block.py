@@ -1,0 +1,205 @@
+"""Pasting a rectangle: CutMix on both axes, on time or on frequency alone, and ResizeMix."""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from randommix_audio.draws import Draws, random_integer
+from randommix_audio.geometry import Box, Geometry, ResizedBox
+from randommix_audio.mixers.base import LengthPolicy, Mixer, Rows, check_alpha, check_choice
+from randommix_audio.mixers.linear import LENGTH_POLICIES
+
+
+class CutMix(Mixer):
+    """A rectangle of the partner, pasted where it stood: its area is a share 1 - lam, lam ~ Beta(alpha, alpha).
+
+    Yun et al. 2019, "CutMix: Regularization strategy to train strong classifiers with localizable features".
+
+    By default the rectangle lies wholly inside the frames where both rows are valid, every position alike, and its
+    sides are rounded at random, so that the mean share is the mean of lam: a rectangle of both axes has sides
+    sqrt(1 - lam) times the row's, a band of one axis is 1 - lam wide. Where one axis has a single bin, the other alone
+    is cut. variant="official" cuts as the published code does: sides int(side * sqrt(1 - lam)) around a uniform centre,
+    clipped at the edge, which makes the mean own share 0.70 at 32 x 32.
+
+    Args:
+        alpha: Parameter of the Beta distribution, above 0.
+        axes: "both", "time" (all frequencies for a while) or "freq" (a band, all the time).
+        length_policy: For axes="freq", see `Mixup`; other rectangles never change a row's length.
+        variant: "default" or "official" (axes="both" only).
+        **common: See `Mixer`.
+    """
+
+    name: ClassVar[str] = "cutmix"
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        axes: str = "both",
+        length_policy: LengthPolicy = "longest",
+        variant: str = "default",
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        check_choice("axes", axes, ("both", "time", "freq"))
+        check_choice("length_policy", length_policy, LENGTH_POLICIES)
+        check_choice("variant", variant, ("default", "official"))
+        if variant == "official" and axes != "both":
+            raise ValueError(f'variant="official" cuts both axes; axes={axes!r} has no published code')
+        self.alpha = check_alpha(alpha)
+        self.axes = axes
+        self.length_policy = length_policy
+        self.variant = variant
+
+    def draw_geometry(self, draws: Draws, rows: Rows) -> tuple[Geometry, Tensor, tuple[str, ...]]:
+        """See `Mixer.draw_geometry`."""
+        count = self.draw_count(rows)
+        cut = 1 - draws.beta(self.alpha, count)
+        if self.variant == "official":
+            centre = draws.uniform(2, count)
+            bins = _clipped_side(centre[0], cut.sqrt(), rows.freq)
+            frames = _clipped_side(centre[1], cut.sqrt(), rows.own)
+            inside = torch.minimum(frames[0], rows.both), torch.minimum(frames[1], rows.both)
+            return _box(bins, inside), rows.own, (self.name,)
+
+        axes = self._cut_axes(rows)
+        side = cut.sqrt() if axes == "both" else cut
+        rounding, position = draws.uniform(2, count), draws.uniform(2, count)
+        zero = torch.zeros_like(rows.both)
+        bins = (zero, zero + rows.freq) if axes == "time" else _inner_side(side, rounding[0], position[0], rows.freq)
+        if axes == "freq":
+            span = rows.span(self.length_policy)
+            box = _box(bins, (zero, span.both))
+            return (
+                (Box(box.corners, span=span), span.out, (self.name,)) if rows.ragged else (box, rows.own, (self.name,))
+            )
+        frames = _inner_side(side, rounding[1], position[1], rows.own, rows.both)
+        return _box(bins, frames), rows.own, (self.name,)
+
+    def _cut_axes(self, rows: Rows) -> str:
+        if self.axes == "both" and rows.freq == 1:
+            return "time"
+        return "freq" if self.axes == "both" and rows.time == 1 else self.axes
+
+    def fill_value(self) -> float | None:
+        """See `Mixer.fill_value`."""
+        return self.fill if self.axes == "freq" and self.length_policy == "shortest" else None
+
+    def extra_repr(self) -> str:
+        """See `Mixer.extra_repr`."""
+        return f"alpha={self.alpha}, axes={self.axes!r}, variant={self.variant!r}, {super().extra_repr()}"
+
+
+class TimeCutMix(CutMix):
+    """`CutMix` along time: the partner's frames for a while, all frequencies. Arguments as there, without `axes`."""
+
+    name: ClassVar[str] = "time_cutmix"
+
+    def __init__(self, alpha: float = 1.0, **common: Any) -> None:
+        super().__init__(alpha=alpha, axes="time", **common)
+
+
+class FreqCutMix(CutMix):
+    """`CutMix` along frequency: the partner's band, all the time. Arguments as there, without `axes`."""
+
+    name: ClassVar[str] = "freq_cutmix"
+
+    def __init__(self, alpha: float = 1.0, **common: Any) -> None:
+        super().__init__(alpha=alpha, axes="freq", **common)
+
+
+class ResizeMix(Mixer):
+    """The whole partner, made smaller, pasted into a rectangle whose sides are tau times the row's, tau ~ U(scale).
+
+    Qin et al. 2020, "ResizeMix: Mixing data with preserved object information and true labels". The partner's valid
+    frames are squeezed into the rectangle, which lies in the row's valid frames.
+
+    Default: linear interpolation, sides rounded to the nearest, every position alike. variant="official": nearest
+    neighbour, sides rounded down, and a uniform centre with the rectangle shifted inside; with per="batch" one tau for
+    the batch and a position for each row, as published. The mean own share is then 0.770 at 32 x 32.
+
+    Args:
+        scale: Range of tau, 0 < low <= high <= 1.
+        variant: "default" or "official".
+        **common: See `Mixer`.
+    """
+
+    name: ClassVar[str] = "resizemix"
+
+    def __init__(self, scale: tuple[float, float] = (0.1, 0.8), variant: str = "default", **common: Any) -> None:
+        super().__init__(**common)
+        check_choice("variant", variant, ("default", "official"))
+        low, high = (float(limit) for limit in scale)
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"scale must be (low, high) with 0 < low <= high <= 1, got {tuple(scale)}")
+        self.scale = (low, high)
+        self.variant = variant
+
+    def draw_geometry(self, draws: Draws, rows: Rows) -> tuple[Geometry, Tensor, tuple[str, ...]]:
+        """See `Mixer.draw_geometry`."""
+        official = self.variant == "official"
+        low, high = self.scale
+        tau = low + (high - low) * draws.uniform(self.draw_count(rows))
+        place = draws.uniform(2, rows.count if official else self.draw_count(rows))
+        # A row that is not mixed, or whose partner is empty, gets an empty rectangle.
+        mixed = rows.both > 0
+        bins, frames = _resized_side(tau, rows.freq, official), _resized_side(tau, rows.own, official)
+        bins, frames = torch.where(mixed, bins, 0), torch.where(mixed, torch.minimum(frames, rows.own), 0)
+        place_side = _shifted_inside if official else _placed_inside
+        first_bin = place_side(place[0], bins, torch.full_like(rows.own, rows.freq))
+        first_frame = place_side(place[1], frames, rows.own)
+        box = _box((first_bin, first_bin + bins), (first_frame, first_frame + frames))
+        if official:  # interpolate(scale_factor=tau) steps by 1 / tau, whatever the rounded size
+            step = (1 / tau).expand(rows.count)
+            stretch = rows.partner / rows.own.clamp(min=1)
+            steps = torch.stack([step, step * stretch], dim=1)
+        else:
+            steps = torch.stack([rows.freq / bins.clamp(min=1), rows.partner / frames.clamp(min=1)], dim=1)
+        resized = ResizedBox(box.corners, steps.float(), rows.partner, linear=not official)
+        return resized, rows.own, (self.name,)
+
+    def extra_repr(self) -> str:
+        """See `Mixer.extra_repr`."""
+        return f"scale={self.scale}, variant={self.variant!r}, {super().extra_repr()}"
+
+
+Side = tuple[Tensor, Tensor]
+
+
+def _box(bins: Side, frames: Side) -> Box:
+    return Box(torch.stack(torch.broadcast_tensors(*bins, *frames), dim=1))
+
+
+def _inner_side(
+    fraction: Tensor, rounding: Tensor, position: Tensor, size: int | Tensor, limit: Tensor | None = None
+) -> Side:
+    """A stretch of `fraction` of `size`, rounded at random, anywhere in [0, limit); all (n or 1,)."""
+    size = size if isinstance(size, Tensor) else torch.full_like(fraction, size).long()
+    limit = size if limit is None else limit
+    length = torch.minimum((fraction * size + rounding).long(), limit)
+    start = random_integer(position, limit - length + 1)
+    return start, start + length
+
+
+def _clipped_side(centre: Tensor, fraction: Tensor, size: int | Tensor) -> Side:
+    """The published CutMix side: int(size * fraction) around a uniform integer centre, half cut off beyond the edge."""
+    size = size if isinstance(size, Tensor) else torch.full_like(centre, size).long()
+    half = (size * fraction).long() // 2
+    middle = random_integer(centre, size.clamp(min=1))
+    return (middle - half).clamp(min=0), torch.minimum(middle + half, size)
+
+
+def _resized_side(tau: Tensor, size: int | Tensor, official: bool) -> Tensor:
+    length = tau * size
+    return (length.floor() if official else length.round()).long().clamp(min=1)
+
+
+def _placed_inside(position: Tensor, length: Tensor, size: Tensor) -> Tensor:
+    return random_integer(position, (size - length).clamp(min=0) + 1)
+
+
+def _shifted_inside(centre: Tensor, length: Tensor, size: Tensor) -> Tensor:
+    """The published ResizeMix position: a uniform integer centre, the side shifted until it is wholly inside."""
+    middle = random_integer(centre, size.clamp(min=1))
+    start = (middle - length // 2).clamp(min=0)
+    return torch.minimum(start, (size - length).clamp(min=0))

@@ -1,0 +1,72 @@
+"""Mixing all bins and frames with one weight."""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from randommix_audio.draws import Draws
+from randommix_audio.geometry import Constant, Geometry, Untouched
+from randommix_audio.mixers.base import LengthPolicy, Mixer, Rows, check_alpha, check_choice
+
+LENGTH_POLICIES = ("longest", "shortest", "anchor")
+
+
+class Mixup(Mixer):
+    """Linear interpolation: lam * x + (1 - lam) * partner, lam ~ Beta(alpha, alpha).
+
+    Zhang et al. 2018, "mixup: Beyond empirical risk minimization", equation 1 of the RandomMix paper.
+
+    Args:
+        alpha: Parameter of the Beta distribution, above 0; 1 is uniform, small values mix little.
+        length_policy: What happens where a row and its partner differ in length. "longest": the output is as long as
+            the longer one, and each stands alone where only it is valid. "shortest": as long as the shorter one.
+            "anchor": as long as the row; a row whose partner is longer is not mixed.
+        variant: "default" and "official" are the same for this method.
+        **common: See `Mixer`.
+    """
+
+    name: ClassVar[str] = "mixup"
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        length_policy: LengthPolicy = "longest",
+        variant: str = "default",
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        check_choice("variant", variant, ("default", "official"))
+        check_choice("length_policy", length_policy, LENGTH_POLICIES)
+        self.alpha = check_alpha(alpha)
+        self.length_policy = length_policy
+        self.variant = variant
+
+    def draw_geometry(self, draws: Draws, rows: Rows) -> tuple[Geometry, Tensor, tuple[str, ...]]:
+        """See `Mixer.draw_geometry`."""
+        lam = draws.beta(self.alpha, self.draw_count(rows))
+        own = 1 - (1 - lam).to(rows.dtype).float()  # the weight that a mix in this dtype really uses
+        span = rows.span(self.length_policy)
+        if rows.ragged:
+            return Constant(own, span=span), span.out, (self.name,)
+        if rows.mixed is not None:
+            own = torch.where(rows.mixed, own, 1.0)
+        return Constant(own), rows.own, (self.name,)
+
+    def fill_value(self) -> float | None:
+        """See `Mixer.fill_value`."""
+        return self.fill if self.length_policy == "shortest" else None
+
+    def extra_repr(self) -> str:
+        """See `Mixer.extra_repr`."""
+        return f"alpha={self.alpha}, {super().extra_repr()}"
+
+
+class NoMix(Mixer):
+    """Leaves every row alone: the baseline, with the interface of the others."""
+
+    name: ClassVar[str] = "none"
+
+    def draw_geometry(self, draws: Draws, rows: Rows) -> tuple[Geometry, Tensor, tuple[str, ...]]:
+        """See `Mixer.draw_geometry`."""
+        return Untouched(torch.ones(1, device=rows.device)), rows.own, (self.name,)

@@ -1,0 +1,112 @@
+"""RandomMix: one of several methods, drawn by weight, for each batch or for each row."""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from randommix_audio.draws import Draws, choose
+from randommix_audio.geometry import Geometry, Grouped
+from randommix_audio.mixers.base import Mixer, Rows, check_choice
+from randommix_audio.mixers.block import CutMix, FreqCutMix, ResizeMix, TimeCutMix
+from randommix_audio.mixers.fourier import FMix
+from randommix_audio.mixers.linear import Mixup, NoMix
+
+CANDIDATES: dict[str, type[Mixer]] = {
+    mixer.name: mixer for mixer in (NoMix, Mixup, CutMix, TimeCutMix, FreqCutMix, ResizeMix, FMix)
+}
+
+
+class RandomMix(Mixer):
+    """Pair the batch at random, mix it with one of the candidates, drawn with probabilities proportional to weights.
+
+    Liu et al. 2022, "RandomMix: A mixed sample data augmentation method with multiple mixed modes" (published 2024 as
+    "RandoMix"), section 2.2, equations 3 and 4. The paper draws one method for each batch (per="batch").
+
+    Args:
+        candidates: Names or mixers. A name is built with `per` and `fill` of this mixer, and with `alpha` and `variant`
+            where its method has them; a mixer keeps its own arguments, and must mix always (p=1), because p is this
+            mixer's alone.
+        weights: One number for each candidate, at least 0, not all 0; None: all alike.
+        alpha: Parameter of the Beta distribution of named candidates.
+        variant: "default" or "official", for named candidates.
+        **common: See `Mixer`; per="row" draws the method for each row as well.
+
+    Raises:
+        ValueError: If a candidate is unknown, does not mix always, or the weights do not fit.
+    """
+
+    name: ClassVar[str] = "randommix"
+
+    def __init__(
+        self,
+        candidates: Sequence[str | Mixer] = ("mixup", "cutmix", "resizemix", "fmix"),
+        weights: Sequence[float] | None = None,
+        alpha: float = 1.0,
+        variant: str = "default",
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        shared = {"per": self.per, "fill": self.fill}
+        own = {"alpha": alpha, "variant": variant}
+        self.candidates = nn.ModuleList(_candidate(item, shared, own) for item in candidates)
+        self.weights = _check_weights(weights, len(self.candidates))
+        self.alpha = alpha
+        self.variant = variant
+
+    def draw_geometry(self, draws: Draws, rows: Rows) -> tuple[Geometry, Tensor, tuple[str, ...]]:
+        """See `Mixer.draw_geometry`."""
+        if self.per == "batch":
+            (chosen,) = choose(draws.host(1), self.weights)
+            return self._mixer(chosen).draw_geometry(draws, rows)
+        chosen_of_row = choose(draws.host(rows.count), self.weights)
+        used = sorted(set(chosen_of_row))
+        members = [[row for row, chosen in enumerate(chosen_of_row) if chosen == k] for k in used]
+        groups = tuple(draws.from_host(rows_of_group) for rows_of_group in members)
+        drawn = [self._mixer(k).draw_geometry(draws, rows.take(group)) for k, group in zip(used, groups, strict=True)]
+        inverse = torch.cat(groups).argsort()
+        out = torch.cat([out for _, out, _ in drawn])[inverse]
+        names = tuple(self._mixer(k).name for k in chosen_of_row)
+        return Grouped(groups, tuple(geometry for geometry, _, _ in drawn), inverse), out, names
+
+    def _mixer(self, index: int) -> Mixer:
+        mixer = self.candidates[index]
+        assert isinstance(mixer, Mixer)
+        return mixer
+
+    def fill_value(self) -> float | None:
+        """See `Mixer.fill_value`."""
+        values = [self._mixer(k).fill_value() for k in range(len(self.candidates))]
+        return next((value for value in values if value is not None), None)
+
+    def extra_repr(self) -> str:
+        """See `Mixer.extra_repr`."""
+        return f"weights={self.weights}, {super().extra_repr()}"
+
+
+def _candidate(item: str | Mixer, shared: dict[str, Any], own: dict[str, Any]) -> Mixer:
+    if isinstance(item, str):
+        check_choice("candidate", item, tuple(CANDIDATES))
+        mixer = CANDIDATES[item]
+        known = inspect.signature(mixer.__init__).parameters
+        return mixer(**shared, **{name: value for name, value in own.items() if name in known})
+    if isinstance(item, RandomMix):
+        raise ValueError("a RandomMix cannot be a candidate of another; give all candidates to one, with weights")
+    if not isinstance(item, Mixer):
+        raise ValueError(f"a candidate is a name or a mixer, got {item!r}")
+    if item.p != 1:
+        raise ValueError(f"candidate {item.name} has p={item.p}; set p on RandomMix, its candidates always mix")
+    return item
+
+
+def _check_weights(weights: Sequence[float] | None, count: int) -> list[float]:
+    if count == 0:
+        raise ValueError("RandomMix needs at least one candidate")
+    values = [1.0] * count if weights is None else [float(weight) for weight in weights]
+    if len(values) != count:
+        raise ValueError(f"{count} candidates need {count} weights, got {len(values)}")
+    if min(values) < 0 or sum(values) <= 0 or sum(values) == float("inf"):
+        raise ValueError(f"weights must be at least 0 and not all 0, got {values}")
+    return values

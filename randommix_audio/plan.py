@@ -1,0 +1,213 @@
+"""The record of one mixing step: everything that was random about it, ready to be applied to any aligned tensor."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from randommix_audio import targets
+from randommix_audio.geometry import Geometry, Untouched, map_tensors, pack, unpack
+from randommix_audio.layout import (
+    LAYOUTS,
+    frame_numbers,
+    from_bcft,
+    layout_of_companion,
+    resolve_layout,
+    to_bcft,
+)
+
+# Plans on disk name their methods by position in this tuple, so that names are only ever added at its end.
+METHODS = (
+    *("none", "mixup", "cutmix", "time_cutmix", "freq_cutmix", "resizemix", "fmix", "randommix"),
+    *("time_concat", "cutout", "saliencymix", "puzzlemix", "comixup", "manifoldmix", "patchup"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class MixPlan:
+    """Who is mixed with whom, how much and where. Drawn by a mixer; immutable; deterministic to apply.
+
+    Shapes: B rows, K = 2 sources for each row (itself and its partner), F frequency bins, T frames.
+
+    Attributes:
+        sources: (K, B) long, the rows of the batch that make up each output row; sources[0] is arange(B).
+        share: (K, B) float32, columns sum to 1: how much of the valid part of each output row comes from each source,
+            measured from the weights really used.
+        geometry: Where and how much, see `randommix_audio.geometry`.
+        methods: One method name for the batch, or one for each row.
+        freq: F of the batch that the plan was drawn for.
+        time: T of that batch.
+        layout: Its axis order.
+        lengths: (B,) long, valid frames of each output row; None where the batch has no lengths.
+        fill: Value beyond `lengths`, where the output may be shorter than the row was; None: nothing is filled.
+    """
+
+    sources: Tensor
+    share: Tensor
+    geometry: Geometry
+    methods: tuple[str, ...]
+    freq: int
+    time: int
+    layout: str
+    lengths: Tensor | None = None
+    fill: float | None = None
+
+    @property
+    def batch(self) -> int:
+        """The number of rows B."""
+        return self.sources.shape[1]
+
+    @property
+    def lam(self) -> Tensor:
+        """(B,) float32, each row's share of itself."""
+        return self.share[0]
+
+    @property
+    def method(self) -> str | list[str]:
+        """The method's name, or one name for each row where the methods were drawn for each row."""
+        return self.methods[0] if len(self.methods) == 1 else list(self.methods)
+
+    @property
+    def weights(self) -> Tensor:
+        """Weights of the sources, float32, broadcastable to (K, B, 1, F, T); made anew at each call."""
+        own = self.geometry.weight(self.freq, self.time).float()
+        both = torch.stack([own, 1 - own])
+        if self.fill is None or self.lengths is None:
+            return both
+        return both * (frame_numbers(self.time, own.device) < self.lengths.view(-1, 1, 1, 1))
+
+    def apply(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """Mix a batch as planned.
+
+        Args:
+            x: Floating-point batch aligned with the one that the plan was drawn for: B rows in the same order, the same
+                F and T (any F and T for a mixup without lengths). A BTF plan reads 3-D tensors as (B, T, F).
+            out: Tensor to write the result into; not `x` itself.
+
+        Returns:
+            A new tensor (or `out`) of the shape, dtype and device of `x`. `x` is not modified.
+
+        Raises:
+            TypeError: If `x` is not floating-point.
+            ValueError: If `x` does not fit the plan.
+        """
+        layout = layout_of_companion(x, self.layout)
+        if not x.is_floating_point():
+            raise TypeError(f"only floating-point tensors can be mixed, got {x.dtype}; convert it, or use plan.pair")
+        canonical = to_bcft(x, layout)
+        freq, time = canonical.shape[2:]
+        if canonical.shape[0] != self.batch:
+            raise ValueError(f"this plan is for {self.batch} rows, got {canonical.shape[0]}")
+        if not self.geometry.fits(freq, time, self.freq, self.time):
+            raise ValueError(
+                f"this plan's weights vary over {self.freq} bins x {self.time} frames, got {freq} x {time}; "
+                "draw a plan from a tensor of that size, or use plan.mix_frames for frame labels"
+            )
+        mixed = self.geometry.mix_batch(canonical, self.sources[1])
+        if self.fill is not None and self.lengths is not None:
+            mixed = mixed.masked_fill(frame_numbers(time, x.device) >= self.lengths.view(-1, 1, 1, 1), self.fill)
+        mixed = from_bcft(mixed, layout)
+        return mixed if out is None else out.copy_(mixed)
+
+    def pair(self, values: Tensor, k: int = 1) -> Tensor:
+        """The k-th source's entry for each row: `values[sources[k]]`, for values with B rows of any kind."""
+        return values.index_select(0, self.sources[k])
+
+    def loss(
+        self,
+        criterion: Callable[..., Tensor],
+        prediction: Tensor,
+        target: Tensor,
+        reduction: Literal["mean", "sum", "none"] = "mean",
+        **options: Any,
+    ) -> Tensor:
+        """Share-weighted loss of a prediction for the mixed batch; see `randommix_audio.targets.mixed_loss`."""
+        return targets.mixed_loss(self, criterion, prediction, target, reduction, **options)
+
+    def mix_targets(
+        self, target: Tensor, num_classes: int | None = None, kind: Literal["soft", "union"] = "soft"
+    ) -> Tensor:
+        """One target for each mixed row; see `randommix_audio.targets.mix_targets`."""
+        return targets.mix_targets(self, target, num_classes, kind)
+
+    def mix_frames(self, target: Tensor, hop: int = 1, num_classes: int | None = None) -> Tensor:
+        """Frame labels of the mixed batch; see `randommix_audio.targets.mix_frames`."""
+        return targets.mix_frames(self, target, hop, num_classes)
+
+    def accuracy(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Share-weighted accuracy in [0, 1]; see `randommix_audio.targets.mixed_accuracy`."""
+        return targets.mixed_accuracy(self, prediction, target)
+
+    def to(self, device: torch.device | str) -> "MixPlan":
+        """The same plan on another device."""
+        return replace(
+            self,
+            sources=self.sources.to(device),
+            share=self.share.to(device),
+            geometry=unpack(map_tensors(pack(self.geometry), lambda tensor: tensor.to(device))),
+            lengths=None if self.lengths is None else self.lengths.to(device),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The plan as nested dicts and lists of tensors, which `torch.load(..., weights_only=True)` reads back."""
+        numbers = [self.freq, self.time, LAYOUTS.index(self.layout)]
+        state = {
+            "sources": self.sources,
+            "share": self.share,
+            "geometry": pack(self.geometry),
+            "methods": torch.tensor([METHODS.index(name) for name in self.methods]),
+            "shape": torch.tensor(numbers),
+            "lengths": self.lengths,
+            "fill": None if self.fill is None else torch.tensor(self.fill, dtype=torch.float64),
+        }
+        return {name: value for name, value in state.items() if value is not None}
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any]) -> "MixPlan":
+        """Rebuild a plan from `state_dict`.
+
+        Raises:
+            ValueError: If an entry is missing or unknown.
+        """
+        needed = {"sources", "share", "geometry", "methods", "shape"}
+        if missing := needed - state.keys():
+            raise ValueError(f"not the state of a MixPlan: {', '.join(sorted(missing))} is missing")
+        freq, time, layout = state["shape"].tolist()
+        fill = state.get("fill")
+        return cls(
+            sources=state["sources"],
+            share=state["share"],
+            geometry=unpack(state["geometry"]),
+            methods=tuple(METHODS[index] for index in state["methods"].tolist()),
+            freq=freq,
+            time=time,
+            layout=LAYOUTS[layout],
+            lengths=state.get("lengths"),
+            fill=None if fill is None else float(fill),
+        )
+
+    def __repr__(self) -> str:
+        drawn_for = {"BCFT": "(B, C, F, T)", "BFT": "(B, F, T)", "BTF": "(B, T, F)", "BT": "(B, T)"}[self.layout]
+        names = ", ".join(sorted(set(self.methods)))
+        return f"MixPlan({names}; {self.batch} rows, F={self.freq}, T={self.time}, drawn for {drawn_for})"
+
+
+def identity_plan(x: Tensor, layout: str | None = None, lengths: Tensor | None = None) -> MixPlan:
+    """The plan that leaves every row as it is: share 1 of itself."""
+    layout = resolve_layout(x, layout)
+    batch, _, freq, time = to_bcft(x, layout).shape
+    here = torch.arange(batch, device=x.device)
+    share = torch.zeros(2, batch, device=x.device)
+    share[0] = 1
+    return MixPlan(
+        sources=torch.stack([here, here]),
+        share=share,
+        geometry=Untouched(torch.ones(1, device=x.device)),
+        methods=("none",),
+        freq=freq,
+        time=time,
+        layout=layout,
+        lengths=lengths,
+    )
