@@ -109,9 +109,7 @@ class WaveBank:
         expected = len(bank) * bank.samples * 2
         held = (folder / "clips.i16").stat().st_size if (folder / "clips.i16").is_file() else 0
         if held != expected:
-            raise BankError(
-                f"{folder / 'clips.i16'}: holds {held} bytes, not {expected}; build the bank again"
-            )
+            raise BankError(f"{folder / 'clips.i16'}: holds {held} bytes, not {expected}; build the bank again")
         return bank
 
     @classmethod
@@ -169,9 +167,8 @@ class WaveBank:
                     if bank.fingerprint == mark and (skip_bad or not bank.skipped):
                         return bank
                     if bank.fingerprint != mark and not rebuild:
-                        raise BankError(
-                            f"{folder}: holds a bank of other clips or settings; rebuild it or use another folder"
-                        )
+                        other = "holds a bank of other clips or settings; rebuild it or use another folder"
+                        raise BankError(f"{folder}: {other}")
                     (folder / "bank.json").unlink()
             work = _Work(folder, clips, sample_rate, samples, pad, mark)
             work.run(skip_bad, workers or min(8, os.cpu_count() or 1), progress)
@@ -268,9 +265,7 @@ class _Work:
         return fit(wave, self.samples, self.pad).astype("<i2").tobytes(), min(len(wave), self.samples), ""
 
     def finish(self, metadata: dict[str, Any], skip_bad: bool) -> None:
-        bad = [
-            (clip, reason) for clip, (length, reason) in zip(self.clips, self.done, strict=True) if length < 0
-        ]
+        bad = [(clip, reason) for clip, (length, reason) in zip(self.clips, self.done, strict=True) if length < 0]
         if bad and not skip_bad:
             raise BankError(_describe(bad))
         kept = [(c, length) for c, (length, _) in zip(self.clips, self.done, strict=True) if length >= 0]

@@ -18,7 +18,7 @@ _MAX_CHUNKS = 10_000
 def missing_bytes(path: str | os.PathLike[str]) -> int:
     """Bytes that the header promises and the file lacks; 0 for a whole file or a container not known here.
 
-    Known are RIFF, RIFX and RF64 WAV, AIFF and AIFC, AU, W64, and Ogg (whose last page says how long it
+    Known are RIFF, RIFX and RF64 WAV, AIFF and AIFC, AU, W64, CAF, and Ogg (whose last page says how long it
     is). A WAV or AU that was written into a pipe says "length unknown" (all bits set, in WAV also in the
     outer size) and is taken as whole. Less than one frame missing counts as whole: some writers miscount
     the last, incomplete one.
@@ -38,6 +38,8 @@ def missing_bytes(path: str | os.PathLike[str]) -> int:
             return 0 if claimed == _UNKNOWN_32 else max(0, offset + claimed - size)
         if head[:16] == _W64_RIFF:
             return _missing_in_w64(stream, size)
+        if head[:4] == b"caff":
+            return _missing_in_caf(stream, size)
         if head[:4] == b"OggS":
             return _missing_in_ogg(stream, size)
     return 0
@@ -95,6 +97,22 @@ def _missing_in_w64(stream: BinaryIO, size: int) -> int:
         if header[:4] == _W64_DATA:
             return max(0, at + claimed - size)
         at += max(24, (claimed + 7) // 8 * 8)
+        if at > size:
+            return 0
+    return 0
+
+
+def _missing_in_caf(stream: BinaryIO, size: int) -> int:
+    at = 8
+    for _ in range(_MAX_CHUNKS):
+        stream.seek(at)
+        header = stream.read(12)
+        if len(header) < 12:
+            return 0
+        claimed = struct.unpack(">q", header[4:])[0]  # -1 in a data chunk: up to the end of the file
+        if header[:4] == b"data" or claimed < 0:
+            return max(0, at + 12 + claimed - size)
+        at += 12 + claimed
         if at > size:
             return 0
     return 0

@@ -44,9 +44,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             _lock(stream)
         except OSError:
-            raise BlockingIOError(
-                f"{folder}: another process is writing here; wait until it has ended"
-            ) from None
+            raise BlockingIOError(f"{folder}: another process is writing here; wait until it has ended") from None
         yield
 
 
@@ -62,9 +60,7 @@ def _lock(stream: IO[bytes]) -> None:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def with_bar(
-    chunks: Iterable[T], total: int, done: int, progress: bool, what: str = "decoding"
-) -> Iterator[T]:
+def with_bar(chunks: Iterable[T], total: int, done: int, progress: bool, what: str = "decoding") -> Iterator[T]:
     """The chunks, their members counted by a progress bar where tqdm is installed."""
     try:
         from tqdm.auto import tqdm
@@ -72,9 +68,7 @@ def with_bar(
         yield from chunks
         return
     often = 0.1 if sys.stderr.isatty() else 15.0  # seconds between lines in a log file
-    with tqdm(
-        total=total, initial=done, unit="clip", desc=what, disable=not progress, mininterval=often
-    ) as bar:
+    with tqdm(total=total, initial=done, unit="clip", desc=what, disable=not progress, mininterval=often) as bar:
         for chunk in chunks:
             yield chunk
             bar.update(len(chunk))

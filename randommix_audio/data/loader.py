@@ -160,8 +160,7 @@ class BankLoader:
     def _arrive(self, batch: Batch) -> Batch:
         if self.device.type == "cpu":
             return batch
-        return (batch.pin_memory() if self.workers == 0 and self.device.type == "cuda" else
-        batch).to(self.device)
+        return (batch.pin_memory() if self.workers == 0 and self.device.type == "cuda" else batch).to(self.device)
 
 
 class _Order:
@@ -203,9 +202,7 @@ class _StreamedRows(Dataset):
         noisy = torch.nonzero((clip < 0) & (entries.noise_offset[rows] >= 0)).flatten()
         if len(noisy) and self.noise is not None:
             at = rows[noisy]
-            wave[noisy] = _background(
-                self.noise, entries.noise_offset[at], entries.noise_gain[at], wave.shape[1]
-            )
+            wave[noisy] = _background(self.noise, entries.noise_offset[at], entries.noise_gain[at], wave.shape[1])
         return Batch(wave, lengths, entries.target[rows], entries.silence[rows], rows)
 
 
@@ -217,8 +214,8 @@ class _ResidentRows:
         self.used, place = torch.unique(entries.clip.clamp(min=0), return_inverse=True)
         source = entries.bank.clips
         self.wave = torch.empty(len(self.used), entries.bank.samples, dtype=torch.int16, device=device)
-        for part in torch.arange(len(self.used)).split(4096):  # a whole corpus need not lie in the host's
-        memory
+        # In parts, so that a whole corpus need not lie in the host's memory.
+        for part in torch.arange(len(self.used)).split(4096):
             rows = torch.from_numpy(np.asarray(source[self.used[part].numpy()], dtype=np.int16))
             self.wave[part[0] : part[-1] + 1] = rows.to(device)
         self.place = place.to(device)

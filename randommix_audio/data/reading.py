@@ -20,6 +20,7 @@ PathLike = str | os.PathLike[str]
 
 MIN_SAMPLE_RATE = 1_000
 MAX_SAMPLE_RATE = 768_000
+_OGG_PAGE_FRAMES = 2**20  # a page holds at most 255 packets of at most 4096 frames
 _BLOCK_SAMPLES = 65_536  # frames times channels decoded at a time
 _UNKNOWN_FRAMES = 2**62  # libsndfile reports 2**63 - 1 where a stream does not say how long it is
 _ESTIMATED = ("MP3", "MPEG", "OGG")  # formats whose frame count is an estimate or ends with the last page
@@ -129,9 +130,7 @@ def read(
         blocks = [_mix(block, mono) for block in _blocks(path, file, wanted, coded)]
         got = sum(len(block) for block in blocks)
         if got == 0:
-            raise AudioError(
-                path, "holds no samples" if first == 0 else f"holds no samples after {start:g} s"
-            )
+            raise AudioError(path, "holds no samples" if first == 0 else f"holds no samples after {start:g} s")
         _check_length(path, file, first, wanted, got)
     wave = np.concatenate(blocks).T
     if sample_rate is not None and sample_rate != rate:
@@ -199,9 +198,7 @@ def _coded_type(subtype: str, dtype: str) -> str:
     return "float64" if dtype == "int16" and subtype in ("PCM_32", "DOUBLE", "ALAC_32") else "float32"
 
 
-def _blocks(
-    path: PathLike, file: soundfile.SoundFile, frames: int | None, dtype: str
-) -> Iterator[np.ndarray]:
+def _blocks(path: PathLike, file: soundfile.SoundFile, frames: int | None, dtype: str) -> Iterator[np.ndarray]:
     """(frames, channels) blocks up to `frames` or to the end of the file, whatever the header claims."""
     block = max(1, _BLOCK_SAMPLES // file.channels)
     left = _UNKNOWN_FRAMES if frames is None else frames
@@ -217,20 +214,27 @@ def _blocks(
 
 
 def _skip(path: PathLike, file: soundfile.SoundFile, first: int) -> None:
-    """Go to a frame: by seeking, or by decoding where the stream does not know its length."""
+    """Go to a frame by seeking, and by decoding where a seek would fail or land elsewhere."""
     if first == 0:
         return
     if file.frames >= _UNKNOWN_FRAMES:
-        for _ in _blocks(path, file, first, "float32"):
-            pass
+        _decode_past(path, file, first)
         return
     if first >= file.frames:
         held = file.frames / file.samplerate
         raise AudioError(path, f"holds {held:g} s, so nothing after {first / file.samplerate:g} s")
+    # libsndfile 1.2 misses by some hundred samples where it seeks into the last page of an Ogg file.
+    target = min(first, max(0, file.frames - _OGG_PAGE_FRAMES)) if file.format == "OGG" else first
     try:
-        file.seek(first)
+        file.seek(target)
     except (soundfile.SoundFileError, RuntimeError, OSError, ValueError) as error:
         raise AudioError(path, f"cannot be searched, cut short or damaged ({_message(error)})") from None
+    _decode_past(path, file, first - target)
+
+
+def _decode_past(path: PathLike, file: soundfile.SoundFile, frames: int) -> None:
+    for _ in _blocks(path, file, frames, "float32"):
+        pass
 
 
 def _mix(block: np.ndarray, mono: bool) -> np.ndarray:
@@ -240,17 +244,13 @@ def _mix(block: np.ndarray, mono: bool) -> np.ndarray:
     return block.mean(axis=1, keepdims=True)
 
 
-def _check_length(
-    path: PathLike, file: soundfile.SoundFile, first: int, wanted: int | None, got: int
-) -> None:
+def _check_length(path: PathLike, file: soundfile.SoundFile, first: int, wanted: int | None, got: int) -> None:
     claimed = file.frames - first
     due = claimed if wanted is None else min(wanted, claimed)
     if file.frames >= _UNKNOWN_FRAMES or file.format in _ESTIMATED:
         return
     if got + _BLOCK_CODED.get(file.subtype, 0) < due:
-        raise AudioError(
-            path, f"is cut short: its header claims {file.frames} frames, {first + got} are there"
-        )
+        raise AudioError(path, f"is cut short: its header claims {file.frames} frames, {first + got} are there")
 
 
 def _resample(wave: np.ndarray, rate: int, target: int) -> np.ndarray:

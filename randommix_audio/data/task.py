@@ -43,7 +43,11 @@ class NoiseBank:
         return self.samples[self.starts[index] : self.starts[index + 1]]
 
     def draw(self, count: int, samples: int, generator: torch.Generator) -> torch.Tensor:
-        """(count,) int64 offsets into `samples` of crops that lie inside one recording, each recording as likely."""
+        """(count,) int64 offsets into `samples` of crops inside one recording, each recording as likely.
+
+        Raises:
+            BankError: no recording is as long as a crop.
+        """
         room = torch.as_tensor(np.diff(self.starts)) - samples
         long_enough = torch.nonzero(room >= 0).flatten()
         if len(long_enough) == 0:
@@ -153,8 +157,11 @@ class Task:
 
     def save(self, folder: Path) -> None:
         """Store everything but the bank, which lies in `folder`/bank already; `task.json` is written last."""
-        arrays = {f"{s}/{name}": getattr(e, name).numpy() for s, e in self.entries.items() for name in
-        _COLUMNS} with atomic(folder / "entries.npz") as stream:
+        (folder / "task.json").unlink(missing_ok=True)
+        arrays = {
+            f"{split}/{name}": getattr(rows, name).numpy() for split, rows in self.entries.items() for name in _COLUMNS
+        }
+        with atomic(folder / "entries.npz") as stream:
             np.savez(stream, **arrays)  # type: ignore[arg-type]
         if self.noise is not None:
             with atomic(folder / "noise.npz") as stream:
