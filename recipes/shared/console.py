@@ -13,6 +13,8 @@ import torch
 from jsonargparse import ArgumentParser
 from tqdm import tqdm
 
+from randommix_audio.data import AudioError, BankError
+
 Options = TypeVar("Options")
 
 
@@ -37,13 +39,16 @@ def build(options: type[Options], values: dict[str, Any]) -> Options:
     return options(**filled)
 
 
-def parse(options: type[Options], program: str, argv: list[str] | None = None) -> tuple[Options, str]:
+def parse(
+    options: type[Options], program: str, argv: list[str] | None = None, positional: str = ""
+) -> tuple[Options, str]:
     """Read options from `--config file.yaml` and the command line, the latter winning.
 
     Args:
         options: a dataclass; its docstring gives the help texts.
         program: how the program is called, for the help.
         argv: arguments; None takes those of the process.
+        positional: the option, a list of strings, that takes what stands without a name.
 
     Returns:
         The filled dataclass, and the stem of the last configuration file ("" without one).
@@ -53,7 +58,9 @@ def parse(options: type[Options], program: str, argv: list[str] | None = None) -
     """
     parser = ArgumentParser(prog=program, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file with any of the options below")
-    parser.add_class_arguments(options)
+    if positional:
+        parser.add_argument(positional, nargs="+", type=str)
+    parser.add_class_arguments(options, skip={positional} if positional else set())
     try:
         values = parser.parse_args(argv).as_dict()
     except Exception as error:
@@ -83,7 +90,7 @@ def run(main: Callable[[], None], again: str = "") -> typing.NoReturn:
     except torch.OutOfMemoryError:
         print("error: out of memory on the device: lower --batch_size or --width", file=sys.stderr)
         leave(2)
-    except (UserError, OSError, ValueError, ImportError) as error:
+    except (UserError, AudioError, BankError, OSError, ValueError, ImportError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         leave(2)
     sys.exit(0)

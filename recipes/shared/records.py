@@ -164,5 +164,10 @@ def without_times(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def write_json(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
-    """Write a JSON file atomically, long lists of numbers in one line each."""
+    """Write a JSON file atomically."""
     write_atomic(path, json.dumps(plain(content), indent=1) + "\n")
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a JSON file."""
+    return json.loads(Path(path).read_text())

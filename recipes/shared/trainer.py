@@ -241,8 +241,8 @@ class Trainer:
                 log.append(line)
                 self.metrics_bytes = log.size
                 if writer is not None:
-                    for name, value in line.items():
-                        writer.add_scalar(name, value, self.step)
+                    for name in line.keys() - {"epoch", "step"}:
+                        writer.add_scalar(name, line[name], self.step)
                     writer.flush()
                 self._store(line)
                 progress.say("  ".join(f"{name} {_short(value)}" for name, value in line.items()))
@@ -347,8 +347,12 @@ class Trainer:
 
     def checksums(self) -> list[float]:
         """Sum of all weights on each process: equal numbers, or the processes have drifted apart."""
-        own = torch.stack([p.detach().double().sum() for p in self.module.parameters()]).sum()
-        return self.fabric.all_gather(own).flatten().tolist()
+        own = sum(float(p.detach().cpu().double().sum()) for p in self.module.parameters())
+        if self.fabric.world_size == 1:
+            return [own]
+        everyone: list[float] = [0.0] * self.fabric.world_size
+        torch.distributed.all_gather_object(everyone, own)
+        return everyone
 
 
 def _epoch_seed(seed: int, epoch: int, rank: int) -> int:

@@ -103,7 +103,7 @@ def make_mixer(config: Config) -> Any:
         raise UserError(f"mixer_args: no mixer has an argument {unknown[0]}: choose from {', '.join(sorted(known))}")
     arguments = {name: value for name, value in config.mixer_args.items() if name in own}
     if config.mixer == "randommix":
-        arguments = {"methods": config.candidates, "weights": config.weights} | arguments
+        arguments = {"candidates": config.candidates, "weights": config.weights} | arguments
     try:
         return rma.build(config.mixer, **arguments)
     except (TypeError, ValueError) as error:
@@ -111,5 +111,7 @@ def make_mixer(config: Config) -> Any:
 
 
 def _arguments(mixer: str) -> set[str]:
-    """Names of what a mixer's constructor takes."""
-    return {name for name in inspect.signature(type(rma.build(mixer))).parameters if name != "kwargs"}
+    """Names of what a mixer's own constructor takes, and of what all mixers take."""
+    constructors = (type(rma.build(mixer)).__init__, rma.Mixer.__init__)
+    parameters = [p for c in constructors for p in inspect.signature(c).parameters.values()]
+    return {p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name != "self"}

@@ -1,0 +1,153 @@
+"""Speech Commands as a job for the trainer: batches from the bank, augmentation, log-mel, mixing, loss."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from randommix_audio.data import BankLoader, Batch, Task
+from recipes.shared import scores
+from recipes.shared.console import UserError
+from recipes.shared.trainer import Moment, Outcome
+from recipes.speech_commands.augment import Augmenter, as_float
+from recipes.speech_commands.config import Config, make_mixer
+from recipes.speech_commands.recogniser import Shape, judge
+
+KEPT_BYTES = 2**30  # validation features up to this size are computed once and kept on the device
+
+
+class KeywordJob:
+    """What the trainer asks for, for one task and one configuration.
+
+    Args:
+        config: the options.
+        task: a prepared corpus.
+        fabric: device and processes.
+
+    Raises:
+        UserError: where options and corpus do not fit.
+    """
+
+    def __init__(self, config: Config, task: Task, fabric: Fabric) -> None:
+        self.config, self.task, self.fabric = config, task, fabric
+        rate = task.bank.sample_rate
+        self.shape = Shape(
+            labels=list(task.labels),
+            preset=config.preset,
+            front_end={"sample_rate": rate, **config.front_end},
+            width=config.width,
+            dropout=config.dropout,
+            samples=task.bank.samples,
+        )
+        self.front_end = self.shape.make_front_end().to(fabric.device)
+        if self.front_end.sample_rate != rate:
+            raise UserError(f"front_end.sample_rate is {self.front_end.sample_rate}, but the clips have {rate}")
+        self.mixer = make_mixer(config)
+        noise = [torch.from_numpy(task.noise[i].copy()) for i in range(len(task.noise))] if task.noise else []
+        self.augmenter = Augmenter(config.augment, rate, noise, fabric.device)
+        self.loader = BankLoader(
+            task.split("train"),
+            config.batch_size,
+            seed=config.seed,
+            device=fabric.device,
+            workers=config.workers,
+            resident={"auto": "auto", "yes": True, "no": False}[config.resident],  # type: ignore[arg-type]
+            rank=fabric.global_rank,
+            world_size=fabric.world_size,
+        )
+        if len(self.loader) == 0:
+            raise UserError(f"{config.data} has no training clips")
+        self.steps_per_epoch = len(self.loader)
+        self.rows_per_epoch = len(task.split("train"))
+        self.about: dict[str, Any] = {"shape": dataclasses.asdict(self.shape), "task": task.metadata}
+        self._kept: dict[str, list[tuple[Tensor, Tensor]]] = {}
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """The batches of this process in an epoch."""
+        return self.loader.epoch(epoch)
+
+    def prepare(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Augmented log-mel features (B, 1, F, T) of a batch, not mixed yet."""
+        with torch.no_grad():
+            wave = self.augmenter.wave(as_float(batch.wave), generator)
+            x = self.augmenter.features(self.front_end(wave), generator, self.front_end.pad_value)
+        return x[:, None]
+
+    def mix(self, x: Tensor, batch: Batch, moment: Moment) -> Any:
+        """Draw the plan of a step."""
+        self.mixer.set_progress(moment.progress)
+        rows = None if self.config.mix_silence else ~batch.silence
+        return self.mixer.plan(x, rows=rows, generator=moment.generator)
+
+    def step(self, network: nn.Module, batch: Batch, moment: Moment) -> Outcome:
+        """Loss and accuracy of one batch, both weighted by the shares of the mixed clips."""
+        x = self.prepare(batch, moment.generator)
+        plan = self.mix(x, batch, moment)
+        if moment.pictures is not None:
+            moment.pictures.add_figure("mixed", self.picture(x, plan, batch), moment.step)
+        logits = network(plan.apply(x))
+        loss = plan.loss(F.cross_entropy, logits, batch.target, label_smoothing=self.config.label_smoothing)
+        return Outcome(loss, plan.accuracy(logits.detach(), batch.target), len(batch))
+
+    def picture(self, x: Tensor, plan: Any, batch: Batch, rows: int = 4) -> Any:
+        """A picture of the first rows of a batch: clip, partner, weights and mix."""
+        from randommix_audio import viewing
+
+        names = [self.task.labels[i] for i in batch.target.tolist()]
+        return viewing.show(x, plan, rows=min(rows, len(names)), names=names, front_end=self.front_end)
+
+    def gallery(self, generator: torch.Generator) -> Any:
+        """A picture of eight mixed clips of the first batch, as at the start of the training."""
+        batch = next(self.batches(0))
+        moment = Moment(step=0, progress=0.0, generator=generator)
+        x = self.prepare(batch, generator)
+        return self.picture(x, self.mix(x, batch, moment), batch, rows=8)
+
+    def features(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's share of a split as (features (B, 1, F, T), targets (B,)), without augmentation."""
+        if split in self._kept:
+            yield from self._kept[split]
+            return
+        fabric = self.fabric
+        loader = BankLoader(
+            self.task.split(split),
+            self.config.batch_size,
+            device=fabric.device,
+            resident=False,
+            shuffle=False,
+            rank=fabric.global_rank,
+            world_size=fabric.world_size,
+        )
+        made: list[tuple[Tensor, Tensor]] = []
+        size = 0
+        for batch in loader.epoch(0):
+            x = self.front_end(batch.wave)[:, None]
+            size += x.nbytes
+            if size <= KEPT_BYTES:
+                made.append((x, batch.target))
+            yield x, batch.target
+        if size <= KEPT_BYTES:
+            self._kept[split] = made
+
+    def evaluate(self, network: nn.Module, split: str) -> dict[str, Any]:
+        """All scores of a split, the same on every process."""
+        classes = len(self.task.labels)
+        with self.fabric.autocast():
+            matrix, loss = judge(network, self.features(split), classes)
+        matrix, loss = matrix.to(self.fabric.device), loss.to(self.fabric.device)
+        if self.fabric.world_size > 1:
+            matrix = self.fabric.all_reduce(matrix, reduce_op="sum")
+            loss = self.fabric.all_reduce(loss, reduce_op="sum")
+        report = scores.report(matrix.cpu(), self.task.labels)
+        return {"loss": float(loss) / max(1, report["clips"]), **report}
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """What metrics.jsonl says of the validation set."""
+        found = self.evaluate(network, "validation")
+        return {f"validation_{name}": found[name] for name in ("loss", "accuracy", "macro_accuracy")}

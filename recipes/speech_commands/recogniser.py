@@ -1,0 +1,120 @@
+"""A trained keyword recogniser: front end, network and labels in one module, as a checkpoint holds it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import randommix_audio as rma
+from recipes.shared import records, scores
+from recipes.shared.console import UserError
+from recipes.shared.preact_resnet import preact_resnet18
+
+Batches = Iterable[tuple[Tensor, Tensor]]  # (waveforms or features, targets)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a recogniser is made of; stored with every checkpoint.
+
+    Args:
+        labels: names of the classes in the order of the outputs.
+        preset: front end by name.
+        front_end: arguments of the front end that differ from the preset.
+        width: channels of the first stage of the network.
+        dropout: of the network.
+        samples: length of the clips that it was trained on.
+    """
+
+    labels: list[str]
+    preset: str
+    front_end: dict[str, Any]
+    width: int
+    dropout: float
+    samples: int
+
+    def make_front_end(self) -> rma.LogMel:
+        """The front end.
+
+        Raises:
+            UserError: for an unknown preset or argument.
+        """
+        try:
+            return rma.LogMel.preset(self.preset, **self.front_end)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"front end: {error}") from error
+
+
+class Recogniser(nn.Module):
+    """Waveforms in, logits out.
+
+    Args:
+        shape: what it is made of.
+        network: from (B, 1, F, T) to (B, classes).
+    """
+
+    def __init__(self, shape: Shape, network: nn.Module) -> None:
+        super().__init__()
+        self.shape = shape
+        self.front_end = shape.make_front_end()
+        self.network = network
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the classes in the order of the logits."""
+        return self.shape.labels
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """Map waveforms (B, samples), float in -1..1 or int16, to logits (B, classes)."""
+        return self.network(self.front_end(wave)[:, None])
+
+
+def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> tuple[Recogniser, dict[str, Any]]:
+    """Read a recogniser from last.ckpt or best.ckpt, the averaged weights where there are any.
+
+    Returns:
+        The recogniser in eval mode, and the whole state (config, epoch, commit, ...).
+
+    Raises:
+        UserError: where the file is missing or no checkpoint of this recipe.
+    """
+    state = records.load(path, device)
+    if "shape" not in state:
+        raise UserError(f"{path} is not a checkpoint of a keyword recogniser")
+    shape = Shape(**state["shape"])
+    network = preact_resnet18(len(shape.labels), width=shape.width, dropout=shape.dropout)
+    network.load_state_dict(state.get("average") or state["model"])
+    return Recogniser(shape, network).to(device).eval(), state
+
+
+@torch.no_grad()
+def judge(model: nn.Module, batches: Batches, classes: int) -> tuple[Tensor, Tensor]:
+    """Run a model over labelled batches.
+
+    Args:
+        model: takes what the batches hold; put into eval mode here.
+        batches: pairs of inputs and (B,) targets.
+        classes: number of classes.
+
+    Returns:
+        (classes, classes) confusion counts, row = truth; and the sum of the cross entropies, a scalar. Both are on
+        the device of the targets; a split without clips gives zeros on the CPU.
+    """
+    model.eval()
+    matrix: Tensor | None = None
+    loss: Tensor | None = None
+    for inputs, target in batches:
+        logits = model(inputs).float()
+        counted = scores.confusion(logits.argmax(1), target, classes)
+        lost = F.cross_entropy(logits, target, reduction="sum")
+        matrix = counted if matrix is None else matrix + counted
+        loss = lost if loss is None else loss + lost
+    if matrix is None or loss is None:
+        return torch.zeros(classes, classes, dtype=torch.long), torch.zeros(())
+    return matrix, loss

@@ -1,0 +1,149 @@
+"""Train a keyword recogniser: `python -m recipes.speech_commands.train --config recipes/speech_commands/conf/small.yaml`."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import randommix_audio as rma
+from randommix_audio import viewing
+from randommix_audio.data import Task
+from recipes.shared import console, records
+from recipes.shared.console import UserError
+from recipes.shared.preact_resnet import count_parameters, seeded
+from recipes.shared.trainer import BEST, LAST, METRICS, RESULTS, Trainer, make_deterministic, make_fabric
+from recipes.speech_commands.config import Config, make_mixer
+from recipes.speech_commands.job import KeywordJob
+from recipes.speech_commands.recogniser import load
+
+PROGRAM = "python -m recipes.speech_commands.train"
+
+
+def train(config: Config, name: str) -> dict[str, Any]:
+    """Run a training from wherever it stands to its end.
+
+    Args:
+        config: the options.
+        name: the folder of the run inside config.runs.
+
+    Returns:
+        What results.json holds.
+
+    Raises:
+        UserError: for whatever the person who typed the command can mend.
+    """
+    make_mixer(config)  # mistakes in the options come before anything is opened or written
+    task = Task.open(config.data)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    if config.deterministic:
+        make_deterministic()
+    fabric = make_fabric(config.device, config.precision)
+    job = KeywordJob(config, task, fabric)
+    folder = Path(config.runs) / name
+    state = _agree(fabric, folder, config)
+    if state == "finished":
+        _say(fabric, f"{folder} is finished")
+        return records.read_json(folder / RESULTS)
+    network = seeded(config.seed, len(task.labels), width=config.width, dropout=config.dropout)
+    trainer = Trainer(fabric, config, network, job, folder, config.plain(), config.compile)
+    if trainer.resume():
+        _say(fabric, f"going on after epoch {trainer.epoch} of {folder}")
+    trainer.fit()
+    return _conclude(trainer, job, config, folder)
+
+
+def _agree(fabric: Any, folder: Path, config: Config) -> str:
+    """Let the first process open the folder, and tell the others what it found."""
+    found: tuple[str, str] = ("", "")
+    if fabric.global_rank == 0:
+        try:
+            found = (records.open_folder(folder, config.plain(), config.resume == "auto"), "")
+        except (UserError, OSError) as error:
+            found = ("", console.one_line(error))
+    state, mistake = fabric.broadcast(found)
+    if mistake:
+        raise UserError(mistake)
+    return state
+
+
+def _conclude(trainer: Trainer, job: KeywordJob, config: Config, folder: Path) -> dict[str, Any]:
+    """Test the last and the best model, draw the pictures, and write results.json as the very last file."""
+    fabric = trainer.fabric
+    best, best_state = load(folder / BEST, fabric.device)
+    tested = {
+        "last": {"epoch": trainer.epoch, **_both(job, trainer.judged)},
+        "best": {"epoch": best_state["epoch"], **_both(job, best.network)},
+    }
+    metrics = records.read_metrics(folder / METRICS)
+    results = {
+        "recipe": "speech_commands",
+        "task": job.task.metadata,
+        "labels": job.task.labels,
+        "mixer": config.mixer,
+        "preset": config.preset,
+        "width": config.width,
+        "epochs": config.epochs,
+        "seed": config.seed,
+        "commit": trainer.commit,
+        "parameters": count_parameters(trainer.module),
+        "clips": {split: len(job.task.split(split)) for split in ("train", "validation", "test")},
+        "seconds": round(trainer.seconds, 1),
+        "clips_per_second": round(
+            sum(m["clips_per_second"] for m in metrics) / len(metrics),
+            1,
+        ),
+        "device": str(fabric.device) if fabric.device.type != "cuda" else torch.cuda.get_device_name(fabric.device),
+        "processes": fabric.world_size,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "checksums": trainer.checksums(),
+        **tested,
+    }
+    if fabric.global_rank == 0:
+        pictures = folder / "pictures"
+        test = tested["last"]["test"]
+        viewing.save(viewing.curves(metrics, title=folder.name), pictures / "curves.png")
+        viewing.save(viewing.confusion(test["confusion"], test["labels"]), pictures / "confusion.png")
+        generator = rma.step_generator(config.seed, 0, device=fabric.device)
+        viewing.save(job.gallery(generator), pictures / "mixes.png")
+        records.write_json(folder / RESULTS, results)
+        _tell(folder, tested)
+    fabric.barrier()
+    return results
+
+
+def _both(job: KeywordJob, network: torch.nn.Module) -> dict[str, Any]:
+    return {split: job.evaluate(network, split) for split in ("validation", "test")}
+
+
+def _tell(folder: Path, tested: dict[str, dict[str, Any]]) -> None:
+    for kind, file in (("last", LAST), ("best", BEST)):
+        epoch, test = tested[kind]["epoch"], tested[kind]["test"]
+        print(
+            f"test accuracy {100 * test['accuracy']:.2f} % (mean over classes {100 * test['macro_accuracy']:.2f} %), "
+            f"{test['correct']} of {test['clips']} clips, {kind} epoch ({epoch}): {folder / file}"
+        )
+    for picture in ("curves", "confusion", "mixes"):
+        print(f"picture: {folder / 'pictures' / picture}.png")
+    sys.stdout.flush()
+
+
+def _say(fabric: Any, line: str) -> None:
+    if fabric.global_rank == 0:
+        print(line, flush=True)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    config, configuration = console.parse(Config, PROGRAM, argv)
+    train(config, config.run_name(configuration))
+
+
+if __name__ == "__main__":
+    console.run(main, again="go on with the same command and --resume auto")
