@@ -4,6 +4,7 @@ import io
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 
 class Picture(Figure):
@@ -13,9 +14,9 @@ class Picture(Figure):
     """
 
     def __init__(self, width: float, height: float) -> None:
-        super().__init__(figsize=(width, height), layout="constrained", facecolor="white")
+        layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06)
+        super().__init__(figsize=(width, height), layout=layout, facecolor="white")
         FigureCanvasAgg(self)
-        self.get_layout_engine().set(w_pad=0.08, h_pad=0.06)
 
     def _repr_png_(self) -> bytes:
         """PNG for Jupyter, which asks for exactly this method when a cell ends in the figure."""

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from randommix_audio.features import LogMel
+    from randommix_audio.mixers import Mixer
     from randommix_audio.plan import MixPlan
 
 LONGEST_NAME, LONGEST_TITLE = 22, 38  # letters that fit above a panel
+DRAWS = 32
 
 
 def show(
@@ -115,7 +117,7 @@ def gallery(
     methods: Sequence[str] | None = None,
     *,
     seed: int = 0,
-    alpha: float = 4.0,
+    share: float = 0.6,
     variant: str = "default",
     lengths: Sequence[int] | None = None,
     front_end: LogMel | None = None,
@@ -133,8 +135,8 @@ def gallery(
         names: their two names.
         methods: which methods; None takes all that `methods_to_show` names.
         seed: every method draws from a generator of this seed, so that the picture can be made again.
-        alpha: both parameters of the Beta distribution of the share. In training 1 is usual; the default here
-            draws shares near one half more often, where there is more to see.
+        share: of 32 draws with the method's own defaults the one is shown whose share of a is nearest to this,
+            so that the methods can be compared and there is something to see.
         variant: "default" or "official".
         lengths: valid frames of the two clips; None when all are.
         front_end: see `show`.
@@ -155,8 +157,6 @@ def gallery(
         raise ValueError(
             f"both clips need one shape, got {tuple(a.shape)} and {tuple(b.shape)}: pad the shorter"
         )
-    from randommix_audio import build
-
     methods = methods_to_show() if methods is None else methods
     if not methods:
         raise ValueError("a gallery needs at least one method")
@@ -170,9 +170,12 @@ def gallery(
     names = _names(names, 2)
     lines = []
     for method in methods:
-        mixer = build(method, alpha=alpha, pairing="flip", variant=variant)
-        generator = torch.Generator().manual_seed(seed)
-        plan = mixer.plan(x, lengths=valid, generator=generator)
+        mixer, generator = (
+            mixer_for(method, variant=variant, pairing="flip"),
+            torch.Generator().manual_seed(seed),
+        )
+        plans = [mixer.plan(x, lengths=valid, generator=generator) for _ in range(DRAWS)]
+        plan = min(plans, key=lambda drawn: abs(float(drawn.lam[0]) - share))
         mixed = to_bcft(plan.apply(x), layout)
         shares = plan.share.detach().cpu()
         titles = _titles(0, 1, names, plan.sources[:, 0].cpu(), shares[:, 0], _method(plan, 0))
@@ -194,6 +197,13 @@ def methods_to_show() -> list[str]:
     from randommix_audio import MIXERS
 
     return [name for name in MIXERS if name not in ("none", "randommix")]
+
+
+def mixer_for(method: str, **arguments: Any) -> Mixer:
+    """A mixer by name; alpha and variant go only to the methods that have them, as RandomMix hands them out."""
+    from randommix_audio import RandomMix
+
+    return RandomMix(**arguments) if method == "randommix" else RandomMix([method], **arguments)
 
 
 def share_text(names: Sequence[str], sources: Sequence[int] | Tensor, share: Sequence[float] | Tensor) -> str:

@@ -91,7 +91,7 @@ def _section(number: int, section: Section) -> str:
 def _row(sound: Sound) -> str:
     player = ""
     if sound.wav is not None:
-        player = f'<audio controls preload="none" src="{_data_uri("audio/wav", sound.wav)}"></audio>'
+        player = f'<audio controls preload="metadata" src="{_data_uri("audio/wav", sound.wav)}"></audio>'
     return f"<tr><td>{escape(sound.text)}</td><td>{player}</td></tr>"
 
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 SPECTRUM, WEIGHTS, OWN, LINE = "magma", "viridis", "#222222", "#0072B2"
-PANEL_WIDTH, PANEL_HEIGHT = 3.0, 2.1
+PANEL_WIDTH, PANEL_HEIGHT = 3.0, 2.1  # inches
+MOST_SQUARES = 220
 # Tick marks for a frequency axis whose bins are not evenly spaced; those inside the range are used.
 FREQUENCY_TICKS = (62.5, 125, 250, 500, 1000, 2000, 4000, 8000, 16000)
 
@@ -140,8 +141,17 @@ def _draw_source(axes: Axes, x: np.ndarray, axis: Axis, low: float, high: float)
         if low < 0 or high > 1:  # normalised pictures: back into the range of a screen
             x = (x - low) / (high - low)
         return axes.imshow(np.clip(x.transpose(1, 2, 0), 0, 1), aspect="equal")
+    # Few frames are drawn as the squares they are; many are averaged, since picking some would show a pattern.
+    sampling = "nearest" if x.shape[-1] <= MOST_SQUARES else "auto"
     return axes.imshow(
-        x[0], cmap=SPECTRUM, vmin=low, vmax=high, origin="lower", aspect="auto", extent=_extent(x.shape, axis)
+        x[0],
+        cmap=SPECTRUM,
+        vmin=low,
+        vmax=high,
+        origin="lower",
+        aspect="auto",
+        extent=_extent(x.shape, axis),
+        interpolation=sampling,
     )
 
 
