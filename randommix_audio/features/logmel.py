@@ -28,7 +28,7 @@ class LogMel(nn.Module):
         n_mels: Number of mel bands F.
         f_min: Lower edge of the lowest band in Hz.
         f_max: Upper edge of the highest band in Hz; None is half the sample rate.
-        mel_scale: "slaney", "htk", "kaldi" or "speechbrain"; see mel_filter_bank.
+        mel_scale: "slaney", "htk", "torchaudio", "kaldi" or "speechbrain"; see mel_filter_bank.
         mel_norm: "slaney" (area one) or None (height one).
         window: "hann", "hamming" or "povey".
         periodic: Whether the window is the periodic one of torch.stft or the symmetric one.
@@ -111,15 +111,11 @@ class LogMel(nn.Module):
         nyquist = sample_rate / 2
         f_max = nyquist if f_max is None else f_max
         if not 0 <= f_min < f_max <= nyquist:
-            raise ValueError(
-                f"need 0 <= f_min < f_max <= {nyquist:g} (sample_rate / 2), got {f_min}, {f_max}"
-            )
+            raise ValueError(f"need 0 <= f_min < f_max <= {nyquist:g} (sample_rate / 2), got {f_min}, {f_max}")
         if ref != "max" and not (isinstance(ref, (int, float)) and ref > 0):
             raise ValueError(f"ref is a power above 0 or 'max', got {ref!r}")
         if drop_last_frame and not center:
-            raise ValueError(
-                "drop_last_frame needs center=True, where the last frame reaches beyond the clip"
-            )
+            raise ValueError("drop_last_frame needs center=True, where the last frame reaches beyond the clip")
         self.sample_rate, self.n_fft, self.win_length, self.hop_length = (
             sample_rate,
             n_fft,
@@ -184,9 +180,7 @@ class LogMel(nn.Module):
             if lengths is None:
                 return self._levels(power, None)
             frames = self.frames(lengths)
-            valid = (torch.arange(power.shape[2], device=power.device) < frames[:, None])[
-                :, None
-            ]  # (B, 1, T)
+            valid = (torch.arange(power.shape[2], device=power.device) < frames[:, None])[:, None]  # (B, 1, T)
             return self._levels(power, valid).masked_fill(~valid, self.pad_value), frames
 
     @overload
@@ -195,10 +189,8 @@ class LogMel(nn.Module):
     def frames(self, n_samples: Tensor) -> Tensor: ...
     def frames(self, n_samples: int | Tensor) -> int | Tensor:
         """How many frames a clip of n_samples has: an int for an int, a tensor for a tensor."""
-        if self.drop_last_frame:
-            count = n_samples // self.hop_length
-        elif self.center:
-            count = (n_samples - self.n_fft % 2) // self.hop_length + 1
+        if self.center:
+            count = (n_samples - self.n_fft % 2) // self.hop_length + (0 if self.drop_last_frame else 1)
         else:
             count = (n_samples - self.win_length) // self.hop_length + 1
         if isinstance(count, Tensor):
@@ -252,15 +244,11 @@ class LogMel(nn.Module):
 
     def _check(self, wave: Tensor, lengths: Tensor | None) -> None:
         if wave.ndim != 2:
-            raise ValueError(
-                f"wave must be (batch, samples), got {tuple(wave.shape)}; one clip is wave[None]"
-            )
+            raise ValueError(f"wave must be (batch, samples), got {tuple(wave.shape)}; one clip is wave[None]")
         if not (wave.is_floating_point() or wave.dtype == torch.int16):
             raise TypeError(f"wave must be float or int16, got {wave.dtype}")
         if self.frames(wave.shape[1]) == 0:
-            raise ValueError(
-                f"wave has {wave.shape[1]} samples, too few for one frame: {self._shortest()} are needed"
-            )
+            raise ValueError(f"wave has {wave.shape[1]} samples, too few for one frame: {self._shortest()} are needed")
         if lengths is None:
             return
         if lengths.shape != wave.shape[:1]:
@@ -271,15 +259,13 @@ class LogMel(nn.Module):
         if lengths.device.type == "cpu" and not torch.compiler.is_compiling() and len(lengths):
             least, most = (int(extreme) for extreme in lengths.aminmax())
             if least < 0 or most > wave.shape[1]:
-                raise ValueError(
-                    f"lengths must be 0 to {wave.shape[1]} (samples of wave), got {least} to {most}"
-                )
+                raise ValueError(f"lengths must be 0 to {wave.shape[1]} (samples of wave), got {least} to {most}")
 
     def _shortest(self) -> int:
         """The fewest samples that give a frame."""
-        if self.drop_last_frame:
-            return self.hop_length
-        return 1 + self.n_fft % 2 if self.center else self.win_length
+        if not self.center:
+            return self.win_length
+        return (self.hop_length if self.drop_last_frame else 1) + self.n_fft % 2
 
     def _prepare(self, wave: Tensor, lengths: Tensor | None) -> Tensor:
         """(B, N) float32 at the reference's scale, zero beyond lengths."""
@@ -309,10 +295,8 @@ class LogMel(nn.Module):
     def _levels(self, power: Tensor, valid: Tensor | None) -> Tensor:
         """Mel power (B, F, T) to features; reductions run over one clip's valid frames."""
         level = levels.power_to_level(power, self.log, self.floor, self.floor_mode)
-        if self.ref == "max":
-            level = level - levels.clip_peak(level, valid)
-        else:
-            level = level - self._reference_level()
+        reference = levels.clip_peak(level, valid) if self.ref == "max" else self._reference_level()
+        level = level - reference
         if self.dynamic_range is not None:
             level = torch.maximum(level, levels.clip_peak(level, valid) - self.dynamic_range)
         level = (level - self.mean) / self.std
@@ -330,10 +314,7 @@ class LogMel(nn.Module):
         if self.normalize:
             return 0.0
         nothing = torch.zeros((), dtype=torch.float64)
-        level = (
-            float(levels.power_to_level(nothing, self.log, self.floor, self.floor_mode))
-            - self._reference_level()
-        )
+        level = float(levels.power_to_level(nothing, self.log, self.floor, self.floor_mode)) - self._reference_level()
         if self.ref == "max" and self.dynamic_range is not None:
             level = -self.dynamic_range
         return (level - self.mean) / self.std

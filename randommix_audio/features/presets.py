@@ -28,7 +28,13 @@ _KALDI: dict[str, Any] = {
 
 PRESETS: dict[str, dict[str, Any]] = {
     # MelSpectrogram() followed by AmplitudeToDB(), on each clip alone
-    "torchaudio": {"hop_length": 200, "n_mels": 128, "mel_scale": "htk", "mel_norm": None, "log": "db"},
+    "torchaudio": {
+        "hop_length": 200,
+        "n_mels": 128,
+        "mel_scale": "torchaudio",
+        "mel_norm": None,
+        "log": "db",
+    },
     # power_to_db(feature.melspectrogram(y=wave))
     "librosa": {
         "sample_rate": 22050,
@@ -68,8 +74,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dynamic_range": 80.0,
     },
     # ASTFeatureExtractor: Kaldi features of the unscaled wave, then (x - mean) / (2 std) of AudioSet
-    "ast": _KALDI
-    | {"n_mels": 128, "window": "hann", "wave_scale": 1.0, "mean": -4.2677393, "std": 2 * 4.5689974},
+    "ast": _KALDI | {"n_mels": 128, "window": "hann", "wave_scale": 1.0, "mean": -4.2677393, "std": 2 * 4.5689974},
     # the RandomMix paper's (FMix's) image: 32 bands x 32 frames of one second, 0.5 (peak) to -0.5
     "randommix": {
         "n_fft": 2048,
