@@ -96,7 +96,8 @@ class Constant(Geometry):
         return self.own.view(-1, 1, 1, 1)
 
     def partner_area(self, freq: int, both: Tensor) -> Tensor:
-        return (1 - self.own) * (freq * both)
+        mixed_frames = both if self.span is None else self.span.both
+        return (1 - self.own) * (freq * mixed_frames)
 
     def fits(self, freq: int, time: int, drawn_freq: int, drawn_time: int) -> bool:
         return self.span is None or time == drawn_time
@@ -171,7 +172,7 @@ def _gather_resized(x: Tensor, position: Tensor, axis: int, linear: bool) -> Ten
     below = x.gather(axis, low.expand(target))
     if not linear:
         return below
-    above = x.gather(axis, (low + 1).clamp(max=x.shape[axis] - 1).expand(target))
+    above = x.gather(axis, position.ceil().long().view(shape).expand(target))
     return below.lerp(above, (position.view(shape) - low).to(x.dtype))
 
 
@@ -220,6 +221,10 @@ class Grouped(Geometry):
             for rows, part in zip(self.groups, self.parts, strict=True)
         ]
         return torch.cat(parts).index_select(0, self.inverse)
+
+    def warp(self, partner: Tensor) -> Tensor:
+        moved = [part.warp(partner.index_select(0, rows)) for rows, part in zip(self.groups, self.parts, strict=True)]
+        return torch.cat(moved).index_select(0, self.inverse)
 
     def partner_frames(self, time: int) -> Tensor | None:
         still = torch.arange(time, device=self.inverse.device)

@@ -85,8 +85,6 @@ def _per_row(criterion: Criterion, options: dict[str, Any]) -> Criterion:
             criterion = copy.copy(criterion)
             criterion.reduction = "none"  # type: ignore[assignment]
         return criterion
-    if "reduction" in options:
-        raise ValueError("pass reduction to plan.loss itself; the criterion is always asked for per-row values")
     try:
         parameters = inspect.signature(criterion).parameters.values()
     except (TypeError, ValueError):  # built-in functions show no signature

@@ -1,0 +1,41 @@
+"""Hypothesis strategies for the mixer tests: any mixer, any batch that the contract allows, always H != W unless one is 1."""
+
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+import randommix_audio as rma
+
+NAMES = [name for name in rma.MIXERS if name != "none"]
+
+
+@st.composite
+def mixers(draw: st.DrawFn, names: list[str] = NAMES, **fixed: Any) -> rma.Mixer:
+    """Any mixer with any common arguments, official variants included."""
+    name = draw(st.sampled_from(names))
+    arguments: dict[str, Any] = {
+        "per": draw(st.sampled_from(["batch", "row"])),
+        "pairing": draw(st.sampled_from(["permutation", "derangement", "roll", "flip", "neighbour"])),
+    }
+    if name in ("cutmix", "resizemix", "fmix", "randommix"):
+        arguments["variant"] = draw(st.sampled_from(["default", "official"]))
+    if name in ("mixup", "freq_cutmix"):
+        arguments["length_policy"] = draw(st.sampled_from(["longest", "shortest", "anchor"]))
+    if name != "resizemix":
+        arguments["alpha"] = draw(st.sampled_from([0.1, 0.5, 1.0, 3.0]))
+    return rma.build(name, **{**arguments, **fixed})
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> tuple[Tensor, Tensor | None, torch.Generator]:
+    """A (B, C, F, T) batch with or without lengths (zero-length rows included), and a generator to draw its plan with."""
+    batch = draw(st.integers(1, 7))
+    channels = draw(st.sampled_from([1, 3]))
+    freq = draw(st.sampled_from([1, 2, 5, 16, 33]))
+    time = draw(st.sampled_from([size for size in (1, 3, 8, 20, 47) if size != freq or size == 1]))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    x = torch.randn(batch, channels, freq, time, generator=generator)
+    lengths = torch.randint(0, time + 1, (batch,), generator=generator) if draw(st.booleans()) else None
+    return x, lengths, generator

@@ -1,0 +1,19 @@
+"""Applying a plan inside compiled code."""
+
+import pytest
+import torch
+
+import randommix_audio as rma
+from tests.mixers.strategies import NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("per", ["batch", "row"])
+def test_apply_compiles_as_one_graph_and_agrees_with_eager(name, per):
+    torch._dynamo.reset()
+    mixer = rma.build(name, per=per)
+    compiled = torch.compile(lambda x, plan: plan.apply(x), fullgraph=True, backend="aot_eager", dynamic=True)
+    for batch in (6, 5):
+        x = torch.randn(batch, 1, 10, 30)
+        plan = mixer.plan(x, generator=torch.Generator().manual_seed(batch))
+        torch.testing.assert_close(compiled(x, plan), plan.apply(x))

@@ -1,0 +1,121 @@
+"""What holds for every mixer, on any batch: checked over random shapes, lengths and seeds."""
+
+import io
+
+import torch
+from hypothesis import given, settings
+
+import randommix_audio as rma
+from tests.mixers.strategies import batches, mixers
+
+many = settings(max_examples=150, deadline=None)
+
+
+@many
+@given(mixers(), batches())
+def test_shares_sum_to_one_and_equal_the_mean_weight_inside_the_valid_frames(mixer, drawn):
+    x, lengths, generator = drawn
+    plan = mixer.plan(x, lengths, generator=generator)
+    batch, _, freq, time = x.shape
+    weights = plan.weights.expand(2, batch, 1, freq, time)
+    valid = torch.full((batch,), time) if plan.lengths is None else plan.lengths
+    inside = (torch.arange(time) < valid[:, None])[None, :, None, None, :]
+    measured = (weights * inside).sum((2, 3, 4)) / (valid * freq).clamp(min=1)
+    measured[0] += (valid == 0).float()  # a row without frames is itself
+    torch.testing.assert_close(plan.share.sum(0), torch.ones(batch))
+    torch.testing.assert_close(plan.share, measured / measured.sum(0), atol=1e-5, rtol=0)
+    assert (plan.sources[0] == torch.arange(batch)).all()
+
+
+@many
+@given(mixers(), batches())
+def test_the_mix_is_the_weighted_sum_of_the_sources_and_the_input_is_not_modified(mixer, drawn):
+    x, lengths, generator = drawn
+    before = x.clone()
+    plan = mixer.plan(x, lengths, generator=generator)
+    mixed = plan.apply(x)
+    assert torch.equal(x, before)
+    assert mixed.data_ptr() != x.data_ptr()
+    partner = plan.geometry.warp(x[plan.sources[1]])
+    torch.testing.assert_close(mixed, plan.weights[0] * x + plan.weights[1] * partner, atol=1e-5, rtol=1e-5)
+
+
+@many
+@given(mixers(), batches())
+def test_ones_stay_ones_wherever_the_output_is_valid(mixer, drawn):
+    x, lengths, generator = drawn
+    plan = mixer.plan(x, lengths, generator=generator)
+    mixed = plan.apply(torch.ones_like(x))
+    if plan.lengths is not None:
+        mixed = torch.where(torch.arange(x.shape[3]) < plan.lengths.view(-1, 1, 1, 1), mixed, 1.0)
+    torch.testing.assert_close(mixed, torch.ones_like(x))
+
+
+@many
+@given(mixers(), batches())
+def test_padding_is_never_mixed_into_valid_frames(mixer, drawn):
+    x, lengths, generator = drawn
+    if lengths is None:
+        return
+    padded = torch.arange(x.shape[3]) >= lengths.view(-1, 1, 1, 1)
+    plan = mixer.plan(x, lengths, generator=generator)
+    mixed = plan.apply(x.masked_fill(padded, float("inf")))
+    valid = torch.arange(x.shape[3]) < plan.lengths.view(-1, 1, 1, 1)
+    clean = plan.apply(x.masked_fill(padded, 0.0))
+    # inf * 0 is nan in a weighted sum, so that linear mixing is checked with a huge number instead
+    if plan.method != "mixup" and not (isinstance(plan.method, list) and "mixup" in plan.method):
+        assert torch.equal(mixed.masked_fill(~valid, 0.0), clean.masked_fill(~valid, 0.0))
+    huge = plan.apply(x.masked_fill(padded, 1e9))
+    torch.testing.assert_close(huge.masked_fill(~valid, 0.0), clean.masked_fill(~valid, 0.0))
+
+
+@many
+@given(mixers(), batches())
+def test_a_plan_commutes_with_a_permutation_of_channels(mixer, drawn):
+    x, lengths, generator = drawn
+    plan = mixer.plan(x, lengths, generator=generator)
+    order = torch.randperm(x.shape[1])
+    assert torch.equal(plan.apply(x[:, order]), plan.apply(x)[:, order])
+
+
+@many
+@given(mixers(), batches())
+def test_a_plan_read_back_from_its_state_mixes_alike(mixer, drawn):
+    x, lengths, generator = drawn
+    plan = mixer.plan(x, lengths, generator=generator)
+    file = io.BytesIO()
+    torch.save(plan.state_dict(), file)
+    file.seek(0)
+    again = rma.MixPlan.from_state_dict(torch.load(file, weights_only=True))
+    assert torch.equal(again.apply(x), plan.apply(x))
+    assert torch.equal(again.share, plan.share)
+    assert torch.equal(again.weights, plan.weights)
+    assert (again.method, again.layout, again.fill) == (plan.method, plan.layout, plan.fill)
+    assert repr(again) == repr(plan)
+
+
+@many
+@given(mixers(), batches())
+def test_the_same_generator_state_gives_the_same_plan(mixer, drawn):
+    x, lengths, generator = drawn
+    state = generator.get_state()
+    first = mixer.plan(x, lengths, generator=generator)
+    generator.set_state(state)
+    second = mixer.plan(x, lengths, generator=generator)
+    assert torch.equal(first.sources, second.sources)
+    assert torch.equal(first.weights, second.weights)
+
+
+@many
+@given(mixers(), batches())
+def test_gradients_reach_the_sources_in_proportion_to_their_weights(mixer, drawn):
+    x, lengths, generator = drawn
+    x.requires_grad_()
+    plan = mixer.plan(x, lengths, generator=generator)
+    mixed = plan.apply(x)
+    mixed.sum().backward()
+    assert x.grad is not None
+    if "resizemix" not in plan.method and plan.fill is None:
+        weights = plan.weights.expand(2, *x.shape)
+        expected = weights[0].clone().index_add(0, plan.sources[1], weights[1])
+        torch.testing.assert_close(x.grad, expected, atol=1e-4, rtol=1e-4)

@@ -1,0 +1,101 @@
+"""Where randomness comes from, and where it must not go."""
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import randommix_audio as rma
+from randommix_audio import draws
+from tests.mixers.strategies import NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_given_generator_leaves_torchs_own_alone(name):
+    x = torch.randn(4, 8, 20)
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    rma.build(name, per="row", p=0.5).plan(x, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_a_generator_torch_manual_seed_decides(name):
+    x = torch.randn(6, 8, 20)
+    mixer = rma.build(name, per="row")
+    torch.manual_seed(7)
+    first = mixer.plan(x)
+    torch.manual_seed(7)
+    assert torch.equal(mixer.plan(x).weights, first.weights)
+
+
+def test_step_generators_differ_by_seed_step_and_rank_and_repeat():
+    draw = {
+        key: float(torch.rand(1, generator=rma.step_generator(*key)))
+        for key in [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (1, 10, 0), (11, 0, 0)]
+    }
+    assert len(set(draw.values())) == len(draw)
+    assert float(torch.rand(1, generator=rma.step_generator(0, 1, 0))) == draw[0, 1, 0]
+
+
+class DeviceGenerator:
+    """Stands in for a generator of an accelerator: its state can be read, nothing can be copied from the device."""
+
+    def __init__(self) -> None:
+        self.device = torch.device("meta")
+        self.offset = 0
+
+    def get_state(self) -> torch.Tensor:
+        return torch.tensor([5, self.offset], dtype=torch.uint8)
+
+
+def test_host_draws_from_a_device_generator_advance_it(monkeypatch):
+    generator = DeviceGenerator()
+    real = torch.rand
+
+    def rand(*size, generator=None, **options):
+        if isinstance(generator, DeviceGenerator):
+            generator.offset += 1
+            return None
+        return real(*size, generator=generator, **options)
+
+    monkeypatch.setattr(draws.torch, "rand", rand)
+    first, second = draws.host_uniforms(generator, 3), draws.host_uniforms(generator, 3)
+    assert first != second
+    assert draws.host_uniforms(type(generator)(), 3) == first
+
+
+@pytest.mark.parametrize("per", ["batch", "row"])
+@pytest.mark.parametrize("variant", ["default", "official"])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("lengths", [False, True])
+def test_plan_and_apply_never_wait_for_the_device(name, per, variant, lengths, monkeypatch):
+    """Under FakeTensorMode `.item()`, `.tolist()`, `bool()` and boolean masks raise: what would wait for an accelerator."""
+    monkeypatch.setattr(draws, "host_uniforms", lambda generator, count: [(k % 7) / 7 for k in range(count)])
+    options = {} if name in ("mixup", "time_cutmix", "freq_cutmix") else {"variant": variant}
+    mixer = rma.build(name, per=per, p=0.7, **options)
+    with FakeTensorMode():
+        x = torch.randn(9, 1, 20, 50)
+        valid = torch.randint(0, 51, (9,)) if lengths else None
+        for pairing in ("permutation", "derangement", "neighbour"):
+            mixer.pairing = pairing
+            mixed, plan = mixer(x, lengths=valid, rows=torch.rand(9) > 0.5)
+            assert mixed.shape == x.shape
+            plan.loss(torch.nn.functional.cross_entropy, torch.randn(9, 4), torch.randint(0, 4, (9,)))
+            plan.accuracy(torch.randn(9, 4), torch.randint(0, 4, (9,)))
+            plan.mix_targets(torch.rand(9, 4))
+            plan.mix_frames(torch.rand(9, 4, 10), hop=5)
+            plan.weights.sum()
+
+
+def test_a_generator_of_a_third_device_is_refused():
+    with pytest.raises(ValueError, match="generator lives on meta"):
+        draws.Draws(DeviceGenerator(), torch.device("cpu"))
+
+
+def test_autocast_changes_no_plan():
+    x = torch.randn(4, 20, 50)
+    plain = rma.FMix(per="row").plan(x, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = rma.FMix(per="row").plan(x, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(plain.weights, cast.weights)

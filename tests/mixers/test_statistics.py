@@ -1,0 +1,113 @@
+"""Realised statistics over 20,000 draws against known values."""
+
+import pytest
+import torch
+
+import randommix_audio as rma
+from randommix_audio.draws import Draws, choose
+
+DRAWS = 20_000
+
+
+def own_shares(mixer: rma.Mixer, freq: int = 32, time: int = 32, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.zeros(2000, freq, time)
+    return torch.cat([mixer.plan(x, generator=generator).lam for _ in range(DRAWS // 2000)])
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [
+        ("resizemix", {"variant": "official"}, 0.770),
+        ("cutmix", {"variant": "official"}, 0.70),
+        ("cutmix", {}, 0.5),
+        ("time_cutmix", {}, 0.5),
+        ("freq_cutmix", {}, 0.5),
+        ("fmix", {}, 0.5),
+        ("fmix", {"variant": "official"}, 0.5),
+        ("mixup", {}, 0.5),
+        ("mixup", {"alpha": 0.2}, 0.5),
+    ],
+)
+def test_the_mean_own_share_is_the_known_one_at_32_by_32(name, arguments, expected):
+    assert own_shares(rma.build(name, per="row", **arguments)).mean() == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize(("freq", "time"), [(40, 98), (1, 100), (80, 1), (128, 31)])
+@pytest.mark.parametrize("name", ["cutmix", "fmix"])
+def test_the_default_share_is_unbiased_on_any_rectangle(name, freq, time):
+    assert own_shares(rma.build(name, per="row"), freq, time).mean() == pytest.approx(0.5, abs=0.012)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.3, 1.0, 4.0])
+def test_lambda_follows_the_beta_distribution(alpha):
+    lam = Draws(torch.Generator().manual_seed(1), torch.device("cpu")).beta(alpha, DRAWS)
+    assert lam.mean() == pytest.approx(0.5, abs=0.01)
+    assert lam.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.05)
+    assert ((lam >= 0) & (lam <= 1)).all()
+
+
+def test_lambda_of_a_tiny_alpha_is_a_coin_and_never_nan():
+    lam = Draws(torch.Generator().manual_seed(1), torch.device("cpu")).beta(1e-4, DRAWS)
+    assert lam.isfinite().all()
+    assert lam.mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_default_fmix_part_follows_lambda():
+    x = torch.zeros(500, 40, 98)
+    for alpha in (50.0, 0.2):
+        shares = rma.FMix(alpha=alpha, per="row").plan(x, generator=torch.Generator().manual_seed(0)).lam
+        assert shares.std() == pytest.approx((1 / (4 * (2 * alpha + 1))) ** 0.5, rel=0.15)
+
+
+@pytest.mark.parametrize("per", ["batch", "row"])
+def test_methods_are_drawn_in_proportion_to_their_weights(per):
+    mixer = rma.RandomMix(["mixup", "cutmix", "none"], weights=[3, 1, 0], per=per)
+    generator = torch.Generator().manual_seed(0)
+    names = []
+    for _ in range(2000 if per == "batch" else 10):
+        method = mixer.plan(torch.zeros(200, 1, 2), generator=generator).method
+        names += [method] if per == "batch" else method
+    assert names.count("mixup") / len(names) == pytest.approx(0.75, abs=0.04)
+    assert "none" not in names
+
+
+def test_choose_covers_the_edges_of_its_range():
+    assert choose([0.0, 0.499, 0.5, 0.999999], [1.0, 1.0]) == [0, 0, 1, 1]
+    assert choose([0.0, 1.0 - 2**-53], [0.0, 0.1, 0.0]) == [1, 1]
+
+
+def test_box_positions_differ_between_rows_and_reach_every_edge():
+    plan = rma.CutMix(per="row").plan(torch.zeros(2000, 10, 14), generator=torch.Generator().manual_seed(0))
+    inside = plan.weights[1][:, 0].amax(0)
+    assert inside.min() == 1
+    hits = plan.weights[1][:, 0].mean(0)
+    assert hits[0, 0] > 0.05
+    assert hits[-1, -1] > 0.05
+
+
+def crossings(mask: torch.Tensor) -> tuple[float, float]:
+    """Changes of a (n, F, T) mask along frequency and along time, mean for each line."""
+    along_freq = (mask.diff(dim=1) != 0).sum(1).float().mean()
+    along_time = (mask.diff(dim=2) != 0).sum(2).float().mean()
+    return float(along_freq), float(along_time)
+
+
+def test_default_fmix_masks_vary_along_both_axes_of_a_long_spectrogram():
+    mixer = rma.FMix(alpha=20, per="row")
+    plan = mixer.plan(torch.zeros(200, 80, 1000), generator=torch.Generator().manual_seed(0))
+    along_freq, along_time = crossings(plan.weights[0][:, 0])
+    assert 0.8 < along_freq / along_time < 1.25
+    assert along_freq > 0.8
+
+
+def test_the_decay_of_one_axis_changes_the_roughness_of_that_axis_alone():
+    rough = rma.FMix(alpha=20, per="row", decay_time=1.0).plan(torch.zeros(200, 60, 200))
+    smooth = rma.FMix(alpha=20, per="row", decay_time=4.0).plan(torch.zeros(200, 60, 200))
+    assert crossings(rough.weights[0][:, 0])[1] > 3 * crossings(smooth.weights[0][:, 0])[1]
+
+
+def test_the_fmix_share_is_right_for_short_rows_as_well():
+    lengths = torch.full((4000,), 23)
+    plan = rma.FMix(per="row").plan(torch.zeros(4000, 20, 90), lengths, generator=torch.Generator().manual_seed(0))
+    assert plan.lam.mean() == pytest.approx(0.5, abs=0.015)
