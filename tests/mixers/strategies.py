@@ -1,4 +1,4 @@
-"""Hypothesis strategies for the mixer tests: any mixer, any batch that the contract allows, always H != W unless one is 1."""
+"""Hypothesis strategies for the mixer tests: any mixer, any batch that the contract allows, H != W unless one is 1."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def mixers(draw: st.DrawFn, names: list[str] = NAMES, **fixed: Any) -> rma.Mixer
 
 @st.composite
 def batches(draw: st.DrawFn) -> tuple[Tensor, Tensor | None, torch.Generator]:
-    """A (B, C, F, T) batch with or without lengths (zero-length rows included), and a generator to draw its plan with."""
+    """A (B, C, F, T) batch with or without lengths (zero-length rows too), and a generator to draw its plan with."""
     batch = draw(st.integers(1, 7))
     channels = draw(st.sampled_from([1, 3]))
     freq = draw(st.sampled_from([1, 2, 5, 16, 33]))

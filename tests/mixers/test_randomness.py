@@ -70,7 +70,7 @@ def test_host_draws_from_a_device_generator_advance_it(monkeypatch):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("lengths", [False, True])
 def test_plan_and_apply_never_wait_for_the_device(name, per, variant, lengths, monkeypatch):
-    """Under FakeTensorMode `.item()`, `.tolist()`, `bool()` and boolean masks raise: what would wait for an accelerator."""
+    """Under FakeTensorMode `.item()`, `.tolist()`, `bool()` and boolean masks raise: what would wait for a device."""
     monkeypatch.setattr(draws, "host_uniforms", lambda generator, count: [(k % 7) / 7 for k in range(count)])
     options = {} if name in ("mixup", "time_cutmix", "freq_cutmix") else {"variant": variant}
     mixer = rma.build(name, per=per, p=0.7, **options)
