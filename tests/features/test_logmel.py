@@ -4,6 +4,7 @@ import copy
 import subprocess
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,24 +30,22 @@ def logmel(request: pytest.FixtureRequest) -> LogMel:
     return LogMel.preset(request.param)
 
 
-FRAMES_OF_ONE_SECOND = {
-    "torchaudio": (128, 81),
-    "librosa": (128, 32),
-    "kaldi": (80, 98),
-    "whisper": (80, 100),
-    "nemo": (80, 100),
-    "espnet": (80, 126),
-    "speechbrain": (80, 101),
-    "ast": (128, 98),
-    "randommix": (32, 32),
-}
+def documented_presets() -> dict[str, list[str]]:
+    """The rows of the first table of docs/features.md: preset, call, inside, rate, bands x frames, pad_value."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "features.md").read_text(encoding="utf-8")
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    return {row[0]: row for row in rows if len(row) == 6 and row[0] in PRESETS}
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_16000_samples_give_the_number_of_frames_that_the_table_in_the_docs_says(name: str) -> None:
-    x = LogMel.preset(name)(noise())
-    assert x.shape == (3, *FRAMES_OF_ONE_SECOND[name])
-    assert x.dtype == torch.float32
+def test_a_preset_has_the_rate_shape_and_pad_value_that_the_docs_say(name: str) -> None:
+    _, _, _, rate, shape, pad_value = documented_presets()[name]
+    logmel = LogMel.preset(name)
+    x = logmel(noise(3, 16000))
+    assert logmel.sample_rate == int(rate)
+    assert f"{x.shape[1]} x {x.shape[2]}" == shape
+    assert logmel.pad_value == pytest.approx(float(pad_value), rel=1e-4)
+    assert (x.shape[0], x.dtype) == (3, torch.float32)
 
 
 def test_a_row_of_a_padded_batch_has_the_features_of_the_clip_alone(logmel: LogMel) -> None:
@@ -89,6 +88,17 @@ def test_the_relative_floor_of_a_clip_is_taken_from_its_valid_frames_only() -> N
     wave[:, 4096:] = 1.0
     x, frames = logmel(wave, torch.tensor([4096]))
     assert x[0, :, : frames[0]].max() == 0.5  # the peak of the quiet part, not of the loud rest
+
+
+@pytest.mark.parametrize("name", ["whisper", "librosa", "speechbrain", "randommix", "nemo"])
+def test_a_burst_at_a_rows_end_counts_as_in_the_clip_alone(name: str) -> None:
+    # the first frames beyond the row still reach its last samples, and here they are the loudest
+    logmel = LogMel.preset(name)
+    wave = noise(2, 8000) * 1e-4
+    wave[0, 4000:] = 0.0
+    wave[0, 3995:4000] = 0.5
+    x, frames = logmel(wave, torch.tensor([4000, 8000]))
+    torch.testing.assert_close(x[0, :, : frames[0]], logmel(wave[:1, :4000])[0], rtol=0, atol=1e-5)
 
 
 def test_int16_is_read_as_the_float_wave_that_it_stands_for(logmel: LogMel) -> None:
