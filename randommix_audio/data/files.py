@@ -12,14 +12,21 @@ T = TypeVar("T", bound=Sized)
 
 
 @contextmanager
-def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Open a file for writing; it takes its name only when all of it is on the disk."""
+def atomic(path: Path, mode: str = "wb", durable: bool = True) -> Iterator[IO[Any]]:
+    """Open a file for writing; it takes its name only when all of it is written.
+
+    Args:
+        path: the file; what is written lies beside it until then.
+        mode: "wb" or "w" (UTF-8).
+        durable: wait until it is on the disk, so that a power cut cannot leave half of it either.
+    """
     partial = path.with_name(path.name + ".partial")
     try:
         with open(partial, mode, encoding=None if "b" in mode else "utf-8") as stream:
             yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
         os.replace(partial, path)
     except BaseException:
         with suppress(OSError):
