@@ -6,7 +6,6 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
@@ -14,18 +13,19 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from randommix_audio.data import read
 from randommix_audio.draws import step_generator
-from randommix_audio.plan import METHODS
+from randommix_audio.features import LogMel
+from randommix_audio.mixers import MIXERS, Mixer
+from randommix_audio.plan import METHODS, MixPlan
 from randommix_audio.viewing.figure import blank, small_png
 from randommix_audio.viewing.files import write_atomically
 from randommix_audio.viewing.mixes import gallery, mixer_for, share_text, show
 from randommix_audio.viewing.page import DESCRIPTIONS, Section, Sound, page
 
-if TYPE_CHECKING:
-    from randommix_audio.features import LogMel
-
 # Mixing that makes sense sample by sample; the others need a frequency axis.
 WAVE_METHODS = ("mixup", "time_cutmix")
+MOST_PLAYERS = 20  # a page with the sound of a whole corpus in it would not open
 
 
 @dataclass(frozen=True)
@@ -85,22 +85,29 @@ def preview(options: Options, tell: Callable[[Path], None] = lambda path: None) 
         ImportError: matplotlib is not installed.
         OSError: the folder cannot be written to.
     """
-    from randommix_audio import LogMel
-
+    # Everything that can be wrong with the options is found before the files are read.
     _check(options)
-    methods = chosen_methods(options.methods, options.wave)
     front_end = LogMel.preset(options.preset)
-    blank(1, 1)  # a missing matplotlib is better known before a long reading of files
+    fill = 0.0 if options.wave else front_end.pad_value
+    mixers = {
+        method: mixer_for(
+            method,
+            alpha=options.alpha,
+            variant=options.variant,
+            per=options.per,
+            pairing="derangement",
+            fill=fill,
+        )
+        for method in chosen_methods(options.methods, options.wave)
+    }
+    blank(1, 1)
     clips = read_clips(options.files, front_end.sample_rate, options.seconds)
     with torch.no_grad():
         x, lengths = (clips.wave, clips.lengths) if options.wave else front_end(clips.wave, clips.lengths)
-    writer = _Writer(Path(options.out), tell)
-    sections = [
-        _overview(methods, x, lengths, clips, front_end, options, writer),
-        _originals(clips, options.rows),
-    ]
-    sections += [_mixes(method, x, lengths, clips, front_end, options, writer) for method in methods]
-    return writer.write("index.html", page("Mixed clips", _settings(options, clips), sections))
+    job = _Preview(options, clips, x, lengths, front_end, tell)
+    sections = [job.overview(list(mixers)), job.originals()]
+    sections += [job.mixes(method, mixer) for method, mixer in mixers.items()]
+    return job.write("index.html", page("Mixed clips", job.settings(), sections))
 
 
 def chosen_methods(wanted: Sequence[str] | None, wave: bool) -> list[str]:
@@ -109,8 +116,6 @@ def chosen_methods(wanted: Sequence[str] | None, wave: bool) -> list[str]:
     Raises:
         ValueError: there is no such method, or it cannot mix waveforms.
     """
-    from randommix_audio import MIXERS
-
     fitting = [*WAVE_METHODS] if wave else [name for name in MIXERS if name != "none"]
     for name in wanted or ():
         if name not in MIXERS:
@@ -128,8 +133,6 @@ def read_clips(files: Sequence[str], sample_rate: int, seconds: float) -> Clips:
     Raises:
         AudioError: a file cannot be read.
     """
-    from randommix_audio.data import read
-
     waves = [torch.from_numpy(read(path, sample_rate=sample_rate, duration=seconds)[0]) for path in files]
     lengths = torch.tensor([len(wave) for wave in waves])
     return Clips(pad_sequence(waves, batch_first=True), lengths, names_of(files), sample_rate)
@@ -153,19 +156,6 @@ def wav_bytes(wave: Tensor, sample_rate: int) -> bytes:
     return buffer.getvalue()
 
 
-@dataclass(frozen=True)
-class _Writer:
-    """Writes files into the folder and tells about each."""
-
-    folder: Path
-    tell: Callable[[Path], None]
-
-    def write(self, name: str, content: bytes | str) -> Path:
-        path = write_atomically(self.folder / name, content)
-        self.tell(path)
-        return path
-
-
 def _check(options: Options) -> None:
     if len(options.files) < 2:
         raise ValueError(f"mixing needs at least two audio files, got {len(options.files)}")
@@ -175,90 +165,81 @@ def _check(options: Options) -> None:
         raise ValueError(f"rows must be at least 1, got {options.rows}")
 
 
-def _settings(options: Options, clips: Clips) -> str:
-    """One line that says how the page was made."""
-    what = "waveforms" if options.wave else f"log-mel spectrograms (preset {options.preset})"
-    return (
-        f"{len(clips.names)} clips at {clips.sample_rate} Hz; {what} mixed with alpha {options.alpha:g}, "
-        f"drawn for each {options.per}, variant {options.variant}, seed {options.seed}"
-    )
+@dataclass(frozen=True)
+class _Preview:
+    """The parts of the page; `x` is the batch that is mixed, with `lengths` in its frames or samples."""
 
+    options: Options
+    clips: Clips
+    x: Tensor
+    lengths: Tensor
+    front_end: LogMel
+    tell: Callable[[Path], None]
 
-def _overview(
-    methods: Sequence[str],
-    x: Tensor,
-    lengths: Tensor,
-    clips: Clips,
-    front_end: LogMel,
-    options: Options,
-    writer: _Writer,
-) -> Section:
-    """Every method on the first two clips."""
-    single = [method for method in methods if method not in ("none", "randommix")] or methods
-    figure = gallery(
-        x[0],
-        x[1],
-        clips.names[:2],
-        single,
-        seed=options.seed,
-        variant=options.variant,
-        lengths=lengths[:2].tolist(),
-        front_end=front_end,
-    )
-    picture = small_png(figure)
-    writer.write("overview.png", picture)
-    text = (
-        "Every method on the first two clips, at a share near 60 %. Weights: 1 takes the clip itself, "
-        "0 the partner. A dashed line marks the end of the longer clip."
-    )
-    return Section(
-        "Overview", text, picture, f"{clips.names[0]} mixed with {clips.names[1]}, a line for each method"
-    )
+    def write(self, name: str, content: bytes | str) -> Path:
+        """Write a file into the folder and tell about it."""
+        path = write_atomically(Path(self.options.out) / name, content)
+        self.tell(path)
+        return path
 
+    def settings(self) -> str:
+        """One line that says how the page was made."""
+        options = self.options
+        what = "waveforms" if options.wave else f"log-mel spectrograms (preset {options.preset})"
+        return (
+            f"{len(self.clips.names)} clips at {self.clips.sample_rate} Hz; {what} mixed with alpha "
+            f"{options.alpha:g}, drawn for each {options.per}, variant {options.variant}, seed {options.seed}"
+        )
 
-def _originals(clips: Clips, rows: int) -> Section:
-    """The clips as they were read, as many as the pictures show."""
-    sounds = [
-        Sound(name, wav_bytes(wave[:length], clips.sample_rate))
-        for wave, length, name in zip(clips.wave, clips.lengths, clips.names, strict=True)
-    ]
-    return Section("Clips", sounds=sounds[:rows])
+    def overview(self, methods: list[str]) -> Section:
+        """Every method on the first two clips."""
+        figure = gallery(
+            self.x[0],
+            self.x[1],
+            self.clips.names[:2],
+            [method for method in methods if method not in ("none", "randommix")] or methods,
+            seed=self.options.seed,
+            variant=self.options.variant,
+            lengths=self.lengths[:2].tolist(),
+            front_end=self.front_end,
+        )
+        picture = small_png(figure)
+        self.write("overview.png", picture)
+        text = (
+            "Every method on the first two clips, at a share near 60 %. Weights: 1 takes the clip itself, "
+            "0 the partner. A dashed line marks the end of the longer clip."
+        )
+        described = f"{self.clips.names[0]} mixed with {self.clips.names[1]}, a line for each method"
+        return Section("Overview", text, picture, described)
 
+    def originals(self) -> Section:
+        """The first clips as they were read."""
+        clips = self.clips
+        several = list(zip(clips.wave, clips.lengths, clips.names, strict=True))[:MOST_PLAYERS]
+        return Section(
+            "Clips", sounds=[Sound(name, wav_bytes(w[:n], clips.sample_rate)) for w, n, name in several]
+        )
 
-def _mixes(
-    method: str,
-    x: Tensor,
-    lengths: Tensor,
-    clips: Clips,
-    front_end: LogMel,
-    options: Options,
-    writer: _Writer,
-) -> Section:
-    """The first rows of the batch mixed by one method: picture, shares and, of waveforms, the sound."""
-    fill = 0.0 if options.wave else front_end.pad_value
-    mixer = mixer_for(
-        method,
-        alpha=options.alpha,
-        variant=options.variant,
-        per=options.per,
-        pairing="derangement",
-        fill=fill,
-    )
-    # The same draws whatever other methods are asked for, and other draws than theirs.
-    generator = step_generator(options.seed, step=METHODS.index(method))
-    plan = mixer.plan(x, lengths=lengths, generator=generator)
-    picture = small_png(show(x, plan, options.rows, clips.names, front_end=front_end))
-    writer.write(f"{method}.png", picture)
-    mixed = plan.apply(x)
-    ends = lengths if plan.lengths is None else plan.lengths
-    sounds = []
-    for row in range(min(options.rows, len(x))):
-        text, wav = share_text(clips.names, plan.sources[:, row], plan.share[:, row]), None
-        if options.wave:
-            wav = wav_bytes(mixed[row, : ends[row]], clips.sample_rate)
-            path = writer.write(f"{method}_{row + 1}.wav", wav)
-            text = f"{path.name}: {text}"
-        sounds.append(Sound(text, wav))
-    return Section(
-        method, DESCRIPTIONS.get(method, ""), picture, f"{method}: clips, partners, weights, mixes", sounds
-    )
+    def mixes(self, method: str, mixer: Mixer) -> Section:
+        """The first rows of the batch mixed by one method: picture, shares and, of waveforms, the sound."""
+        names, rows = self.clips.names, min(self.options.rows, len(self.x))
+        # The same draws whatever other methods are asked for, and other draws than theirs.
+        generator = step_generator(self.options.seed, step=METHODS.index(method))
+        plan = mixer.plan(self.x, lengths=self.lengths, generator=generator)
+        picture = small_png(show(self.x, plan, rows, names, front_end=self.front_end))
+        self.write(f"{method}.png", picture)
+        texts = [share_text(names, plan.sources[:, row], plan.share[:, row]) for row in range(rows)]
+        sounds = self.mixed_sounds(method, plan, texts) if self.options.wave else [Sound(t) for t in texts]
+        described = f"{method}: clips, partners, weights, mixes"
+        return Section(method, DESCRIPTIONS.get(method, ""), picture, described, sounds)
+
+    def mixed_sounds(self, method: str, plan: MixPlan, texts: Sequence[str]) -> list[Sound]:
+        """Write the first rows of a mix of waveforms as WAV files, one for each text."""
+        mixed = plan.apply(self.x)
+        ends = self.lengths if plan.lengths is None else plan.lengths
+        sounds = []
+        for row, text in enumerate(texts):
+            wav = wav_bytes(mixed[row, : ends[row]], self.clips.sample_rate)
+            path = self.write(f"{method}_{row + 1}.wav", wav)
+            sounds.append(Sound(f"{path.name}: {text}", wav))
+        return sounds

@@ -1,0 +1,290 @@
+"""Pictures of mixes show what a plan really does, in every layout, and touch nothing else."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import randommix_audio as rma
+from randommix_audio.viewing import gallery, show
+from randommix_audio.viewing.figure import png, small_png
+from randommix_audio.viewing.mixes import bin_centres, methods_to_show, share_text
+
+BINS, FRAMES = 12, 20
+
+
+def drawn_plan(x: torch.Tensor, method: str = "cutmix", **arguments: object) -> rma.MixPlan:
+    mixer = rma.build(method, per="row", pairing="roll", **arguments)
+    return mixer.plan(x, generator=torch.Generator().manual_seed(1))
+
+
+def panels(figure):
+    """The four panels of each line; colour bars are axes of their own and left out."""
+    titled = [axes for axes in figure.axes if axes.get_title()]
+    return [titled[i : i + 4] for i in range(0, len(titled), 4)]
+
+
+def content(axes) -> np.ndarray:
+    return np.asarray(axes.images[0].get_array())
+
+
+def test_a_line_shows_the_row_its_partner_the_weights_and_exactly_the_mix_of_the_plan():
+    x = torch.randn(3, BINS, FRAMES)
+    plan = drawn_plan(x)
+    lines = panels(show(x, plan))
+    assert len(lines) == 3
+    mixed, weights = plan.apply(x), plan.weights[0].expand(3, 1, BINS, FRAMES)
+    for row, (own, partner, weight, result) in enumerate(lines):
+        np.testing.assert_array_equal(content(own), x[row])
+        np.testing.assert_array_equal(content(partner), x[plan.sources[1, row]])
+        np.testing.assert_array_equal(content(weight), weights[row, 0])
+        np.testing.assert_array_equal(content(result), mixed[row])
+
+
+def test_titles_name_the_method_the_partner_and_the_share_of_the_plan():
+    x = torch.randn(2, BINS, FRAMES)
+    plan = drawn_plan(x, "mixup")
+    own, partner, weight, mixed = (axes.get_title() for axes in panels(show(x, plan, names=["yes", "no"]))[0])
+    share = round(100 * float(plan.share[1, 0]))
+    assert own == "own: yes"
+    assert partner == "partner: no"
+    assert weight.startswith("mixup")
+    assert mixed == f"mixed: {100 - share} % yes + {share} % no"
+
+
+def test_a_row_that_is_left_alone_is_said_not_to_be_mixed():
+    x = torch.randn(1, BINS, FRAMES)
+    plan = rma.NoMix().plan(x)
+    assert panels(show(x, plan))[0][3].get_title() == "not mixed: 100 % row 0"
+
+
+@pytest.mark.parametrize("share", [0.005, 0.125, 0.5, 0.995])
+def test_percents_of_a_share_add_up_to_one_hundred(share):
+    text = share_text(["a", "b"], [0, 1], [1 - share, share])
+    assert sum(int(part) for part in text.split() if part.isdigit()) == 100
+
+
+def test_own_partner_and_mix_have_one_scale_and_weights_run_from_0_to_1():
+    x = torch.randn(2, BINS, FRAMES) * torch.tensor([1.0, 9.0]).view(2, 1, 1)
+    for own, partner, weight, mixed in panels(show(x, drawn_plan(x))):
+        assert own.images[0].get_clim() == partner.images[0].get_clim() == mixed.images[0].get_clim()
+        assert weight.images[0].get_clim() == (0, 1)
+
+
+def test_a_btf_batch_is_drawn_with_frequency_upwards_like_its_bft_twin():
+    x = torch.randn(2, BINS, FRAMES)
+    plan = drawn_plan(x.transpose(1, 2), layout="BTF")
+    own = panels(show(x.transpose(1, 2), plan))[0][0]
+    np.testing.assert_array_equal(content(own), x[0])
+
+
+def test_of_three_channels_that_are_no_picture_one_is_drawn():
+    x = torch.randn(2, 3, BINS, FRAMES)
+    own = panels(show(x, drawn_plan(x), channel=2))[0][0]
+    np.testing.assert_array_equal(content(own), x[0, 2])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+def test_pictures_of_three_channels_are_drawn_in_colour_with_the_first_line_at_the_top(dtype):
+    levels = torch.randint(0, 256, (2, 3, 9, 14), generator=torch.Generator().manual_seed(0))
+    x = levels.to(dtype) if dtype == torch.uint8 else levels / 255
+    plan = drawn_plan(levels / 255)
+    own = panels(show(x, plan))[0][0]
+    np.testing.assert_allclose(content(own), levels[0].permute(1, 2, 0) / 255, atol=1e-6)
+    assert own.images[0].origin == "upper"
+
+
+def test_normalised_pictures_are_brought_back_into_the_range_of_a_screen_when_asked_for():
+    x = torch.randn(2, 3, 9, 14)
+    drawn = content(panels(show(x, drawn_plan(x), image=True))[0][0])
+    assert drawn.shape == (9, 14, 3)
+    assert drawn.min() >= 0
+    assert drawn.max() <= 1
+
+
+def test_waveforms_are_drawn_as_lines_in_seconds():
+    x = torch.randn(2, 800)
+    plan = drawn_plan(x, "time_cutmix")
+    _, _, weight, mixed = panels(show(x, plan, rows=1, sample_rate=8000))[0]
+    times, samples = mixed.lines[0].get_data()
+    np.testing.assert_array_equal(samples, plan.apply(x)[0])
+    assert times[-1] == pytest.approx(799 / 8000)
+    assert weight.get_ylim()[1] > 1
+    assert mixed.get_xlabel() == "time (s)"
+
+
+def test_axes_are_frames_and_bins_unless_the_front_end_is_known():
+    x = torch.randn(2, BINS, FRAMES)
+    first = panels(show(x, drawn_plan(x)))
+    assert first[0][0].get_ylabel() == "mel bin"
+    assert first[-1][0].get_xlabel() == "frame"
+
+
+def test_with_a_front_end_axes_are_in_seconds_and_hertz():
+    front_end = rma.LogMel(n_mels=BINS, n_fft=512)
+    x = front_end(torch.randn(2, 3200))
+    lines = panels(show(x, drawn_plan(x), front_end=front_end))
+    assert lines[-1][0].get_xlabel() == "time (s)"
+    assert lines[0][0].get_ylabel() == "frequency (Hz)"
+    assert lines[0][0].images[0].get_extent()[1] == pytest.approx(x.shape[2] * 0.01)
+    assert "1000" in [tick.get_text() for tick in lines[0][0].get_yticklabels()]
+
+
+def test_bin_centres_rise_within_the_band_even_where_filters_are_empty():
+    centres = bin_centres(rma.LogMel(n_fft=400, n_mels=128, mel_scale="htk", mel_norm=None))
+    assert np.isfinite(centres).all()
+    assert (np.diff(centres) >= 0).all()
+    assert centres[0] >= 0
+    assert centres[-1] <= 8000
+
+
+def test_the_end_of_the_valid_frames_is_marked():
+    x = torch.randn(2, BINS, FRAMES)
+    mixer = rma.Mixup(pairing="roll")
+    plan = mixer.plan(x, lengths=torch.tensor([15, 11]), generator=torch.Generator().manual_seed(0))
+    mixed = panels(show(x, plan))[0][3]
+    assert [line.get_xdata()[0] for line in mixed.lines] == [15, 15]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_batch_of_any_float_type_that_needs_gradients_is_drawn_and_left_as_it_was(dtype):
+    x = torch.randn(1, BINS, FRAMES, dtype=dtype, requires_grad=True)
+    before = x.detach().clone()
+    show(x, drawn_plan(x.detach()))
+    assert torch.equal(x, before)
+    assert x.grad is None
+
+
+def test_digital_silence_and_infinite_values_are_drawn_without_complaint():
+    x = torch.zeros(2, BINS, FRAMES)
+    x[1] = -torch.inf
+    assert png(show(x, drawn_plan(x))).startswith(b"\x89PNG")
+
+
+def test_rows_may_be_chosen_and_more_than_there_are_is_all():
+    x = torch.randn(5, BINS, FRAMES)
+    plan = drawn_plan(x)
+    assert [line[0].get_title() for line in panels(show(x, plan, rows=[4, 2]))] == [
+        "own: row 4",
+        "own: row 2",
+    ]
+    assert len(panels(show(x, plan, rows=99))) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rows": 0}, "rows must be at least 1"),
+        ({"rows": [3]}, "row 3 is not in a batch of 3"),
+        ({"rows": []}, "no row to show"),
+        ({"names": ["a"]}, "1 names for a batch of 3"),
+        ({"frequencies": [100.0]}, "1 frequencies for 12 bins"),
+        ({"channel": 1}, "channel 1"),
+    ],
+)
+def test_what_does_not_fit_the_batch_is_refused_by_name(arguments, message):
+    x = torch.randn(3, BINS, FRAMES)
+    with pytest.raises(ValueError, match=message):
+        show(x, drawn_plan(x), **arguments)
+
+
+def test_a_plan_of_another_batch_is_refused():
+    plan = drawn_plan(torch.randn(2, BINS, FRAMES))
+    with pytest.raises(ValueError, match="drawn for 2 rows, the batch has 3"):
+        show(torch.randn(3, BINS, FRAMES), plan)
+
+
+def test_long_names_keep_both_ends_and_dollars_are_not_mathematics():
+    x = torch.randn(2, BINS, FRAMES)
+    figure = show(x, drawn_plan(x), names=["a$b$" + "x" * 60 + "end", "b"])
+    title = panels(figure)[0][0].get_title()
+    assert title.startswith("own: a$b$x")
+    assert title.endswith("end")
+    assert len(title) < 30
+    assert png(figure)
+
+
+def test_a_gallery_has_one_line_for_each_method_on_the_same_two_clips():
+    a, b = torch.randn(BINS, FRAMES), torch.randn(BINS, FRAMES)
+    lines = panels(gallery(a, b, ("yes", "no")))
+    assert [line[2].get_title().split(":")[0] for line in lines] == methods_to_show()
+    for own, partner, _, mixed in lines:
+        np.testing.assert_array_equal(content(own), a)
+        np.testing.assert_array_equal(content(partner), b)
+        assert "no" in mixed.get_title()
+
+
+def test_a_gallery_of_the_same_seed_is_the_same_file():
+    a, b = torch.randn(BINS, FRAMES), torch.randn(BINS, FRAMES)
+    first, second, other = (png(gallery(a, b, methods=["fmix"], seed=seed)) for seed in (5, 5, 6))
+    assert first == second
+    assert first != other
+
+
+def test_a_gallery_of_waveforms_and_of_pictures_is_drawn_as_such():
+    waves = panels(gallery(torch.randn(600), torch.randn(600), methods=["mixup", "time_cutmix"]))
+    assert all(line[3].lines for line in waves)
+    images = panels(gallery(torch.rand(3, 8, 10), torch.rand(3, 8, 10), methods=["cutmix"]))
+    assert content(images[0][3]).shape == (8, 10, 3)
+
+
+def test_a_gallery_refuses_clips_of_two_lengths_and_unknown_methods():
+    with pytest.raises(ValueError, match="pad the shorter"):
+        gallery(torch.randn(BINS, 5), torch.randn(BINS, 6))
+    with pytest.raises(ValueError, match="nothing_like_it"):
+        gallery(torch.randn(BINS, 5), torch.randn(BINS, 5), methods=["nothing_like_it"])
+
+
+def test_the_small_png_is_smaller_and_close_to_the_full_one():
+    from io import BytesIO
+
+    from PIL import Image
+
+    x = torch.randn(1, BINS, FRAMES)
+    figure = show(x, drawn_plan(x))
+    full, small = png(figure), small_png(figure)
+    pixels = [np.asarray(Image.open(BytesIO(data)).convert("RGB"), dtype=float) for data in (full, small)]
+    assert len(small) < len(full)
+    assert np.abs(pixels[0] - pixels[1]).mean() < 3
+
+
+def test_a_figure_shows_itself_in_a_notebook():
+    x = torch.randn(1, BINS, FRAMES)
+    assert show(x, drawn_plan(x))._repr_png_().startswith(b"\x89PNG")
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_importing_the_package_imports_no_matplotlib_and_drawing_no_pyplot():
+    code = """
+import sys, torch, randommix_audio as rma
+import randommix_audio.viewing
+assert not any(name.startswith("matplotlib") for name in sys.modules), "import"
+x = torch.randn(2, 5, 7)
+rma.viewing.show(x, rma.Mixup().plan(x))
+assert "matplotlib.pyplot" not in sys.modules, "pyplot"
+print("done")
+"""
+    assert run_python(code) == "done"
+
+
+def test_without_matplotlib_one_line_names_the_extra():
+    code = """
+import sys
+sys.modules["matplotlib"] = None
+import torch, randommix_audio as rma
+x = torch.randn(2, 5, 7)
+try:
+    rma.viewing.show(x, rma.Mixup().plan(x))
+except ImportError as error:
+    print(error)
+"""
+    printed = run_python(code)
+    assert "randommix_audio[viewing]" in printed
+    assert "\n" not in printed
