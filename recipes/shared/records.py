@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +17,7 @@ import yaml
 from recipes.shared.console import UserError
 
 # Options that may differ when a run goes on: they say where and how fast it runs, not what it computes.
-FREE = frozenset({"resume", "runs", "name", "device", "workers", "resident", "threads", "quiet"})
+FREE = frozenset({"resume", "runs", "name", "device", "workers", "resident", "threads", "pictures"})
 TIMES = ("seconds", "clips_per_second")
 
 
@@ -164,8 +165,10 @@ def without_times(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def write_json(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
-    """Write a JSON file atomically."""
-    write_atomic(path, json.dumps(plain(content), indent=1) + "\n")
+    """Write a JSON file atomically, each row of numbers in one line."""
+    text = json.dumps(plain(content), indent=1)
+    text = re.sub(r"\[[\s\d.,eE+-]+\]", lambda row: " ".join(row[0].split()), text)
+    write_atomic(path, text + "\n")
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:

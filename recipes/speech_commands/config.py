@@ -39,6 +39,7 @@ class Config(Training):
         deterministic: use deterministic kernels (on CUDA a resumed run equals an undisturbed one only so).
         threads: threads of torch on the CPU; null leaves torch's choice.
         resident: keep the clips on the device; auto does where they fit.
+        pictures: draw curves, confusion matrix and mixed clips at the end.
         workers: processes that read the clips where they are not resident.
         epochs: passes over the training set.
         batch_size: clips of a batch, on each process.
@@ -77,6 +78,7 @@ class Config(Training):
     threads: int | None = None
     resident: Literal["auto", "yes", "no"] = "auto"
     workers: int = 0
+    pictures: bool = True
 
     def run_name(self, configuration: str) -> str:
         """The name given, or `<configuration>-<mixer>-w<width>-s<seed>`."""

@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from randommix_audio import MixPlan
 from randommix_audio.data import BankLoader, Batch, Task
 from recipes.shared import scores
 from recipes.shared.console import UserError
@@ -79,7 +80,7 @@ class KeywordJob:
             x = self.augmenter.features(self.front_end(wave), generator, self.front_end.pad_value)
         return x[:, None]
 
-    def mix(self, x: Tensor, batch: Batch, moment: Moment) -> Any:
+    def mix(self, x: Tensor, batch: Batch, moment: Moment) -> MixPlan:
         """Draw the plan of a step."""
         self.mixer.set_progress(moment.progress)
         rows = None if self.config.mix_silence else ~batch.silence
@@ -90,24 +91,21 @@ class KeywordJob:
         x = self.prepare(batch, moment.generator)
         plan = self.mix(x, batch, moment)
         if moment.pictures is not None:
-            moment.pictures.add_figure("mixed", self.picture(x, plan, batch), moment.step)
+            moment.pictures.add_image("own, partner, mixed", contact_sheet(x, plan), moment.step)
         logits = network(plan.apply(x))
         loss = plan.loss(F.cross_entropy, logits, batch.target, label_smoothing=self.config.label_smoothing)
         return Outcome(loss, plan.accuracy(logits.detach(), batch.target), len(batch))
 
-    def picture(self, x: Tensor, plan: Any, batch: Batch, rows: int = 4) -> Any:
-        """A picture of the first rows of a batch: clip, partner, weights and mix."""
+    def gallery(self, generator: torch.Generator, rows: int = 8) -> Any:
+        """A picture of mixed clips of the first batch, as at the start of the training: clip, partner, weights, mix."""
         from randommix_audio import viewing
 
-        names = [self.task.labels[i] for i in batch.target.tolist()]
-        return viewing.show(x, plan, rows=min(rows, len(names)), names=names, front_end=self.front_end)
-
-    def gallery(self, generator: torch.Generator) -> Any:
-        """A picture of eight mixed clips of the first batch, as at the start of the training."""
         batch = next(self.batches(0))
         moment = Moment(step=0, progress=0.0, generator=generator)
         x = self.prepare(batch, generator)
-        return self.picture(x, self.mix(x, batch, moment), batch, rows=8)
+        plan = self.mix(x, batch, moment)
+        names = [self.task.labels[i] for i in batch.target.tolist()]
+        return viewing.show(x, plan, rows=min(rows, len(names)), names=names, front_end=self.front_end)
 
     def features(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's share of a split as (features (B, 1, F, T), targets (B,)), without augmentation."""
@@ -151,3 +149,20 @@ class KeywordJob:
         """What metrics.jsonl says of the validation set."""
         found = self.evaluate(network, "validation")
         return {f"validation_{name}": found[name] for name in ("loss", "accuracy", "macro_accuracy")}
+
+
+def contact_sheet(x: Tensor, plan: MixPlan, rows: int = 8) -> Tensor:
+    """Spectrograms side by side for TensorBoard: the clips above, their partners below, the mixes at the bottom.
+
+    Args:
+        x: (B, 1, F, T) features before mixing.
+        plan: of this batch.
+        rows: how many clips of the batch.
+
+    Returns:
+        (1, 3 F, rows T) in 0..1, low frequencies at the bottom of each.
+    """
+    kinds = torch.stack([x, plan.pair(x), plan.apply(x)])[:, :rows, 0].flip(2)  # (3, rows, F, T)
+    low, high = kinds.aminmax()
+    scaled = (kinds - low) / (high - low).clamp(min=1e-6)
+    return scaled.permute(0, 2, 1, 3).flatten(2).flatten(0, 1)[None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -93,10 +94,7 @@ def _conclude(trainer: Trainer, job: KeywordJob, config: Config, folder: Path) -
         "parameters": count_parameters(trainer.module),
         "clips": {split: len(job.task.split(split)) for split in ("train", "validation", "test")},
         "seconds": round(trainer.seconds, 1),
-        "clips_per_second": round(
-            sum(m["clips_per_second"] for m in metrics) / len(metrics),
-            1,
-        ),
+        "clips_per_second": statistics.median(line["clips_per_second"] for line in metrics),
         "device": str(fabric.device) if fabric.device.type != "cuda" else torch.cuda.get_device_name(fabric.device),
         "processes": fabric.world_size,
         "threads": torch.get_num_threads(),
@@ -106,14 +104,9 @@ def _conclude(trainer: Trainer, job: KeywordJob, config: Config, folder: Path) -
         **tested,
     }
     if fabric.global_rank == 0:
-        pictures = folder / "pictures"
-        test = tested["last"]["test"]
-        viewing.save(viewing.curves(metrics, title=folder.name), pictures / "curves.png")
-        viewing.save(viewing.confusion(test["confusion"], test["labels"]), pictures / "confusion.png")
-        generator = rma.step_generator(config.seed, 0, device=fabric.device)
-        viewing.save(job.gallery(generator), pictures / "mixes.png")
+        pictures = draw(job, metrics, tested["last"]["test"], folder) if config.pictures else []
         records.write_json(folder / RESULTS, results)
-        _tell(folder, tested)
+        _tell(folder, tested, pictures)
     fabric.barrier()
     return results
 
@@ -122,15 +115,26 @@ def _both(job: KeywordJob, network: torch.nn.Module) -> dict[str, Any]:
     return {split: job.evaluate(network, split) for split in ("validation", "test")}
 
 
-def _tell(folder: Path, tested: dict[str, dict[str, Any]]) -> None:
+def draw(job: KeywordJob, metrics: list[dict[str, Any]], test: dict[str, Any], folder: Path) -> list[Path]:
+    """Draw curves, confusion matrix and mixed clips into <folder>/pictures."""
+    generator = rma.step_generator(job.config.seed, 0, device=job.fabric.device)
+    figures = {
+        "curves": viewing.curves(metrics, title=folder.name),
+        "confusion": viewing.confusion(test["confusion"], test["labels"]),
+        "mixes": job.gallery(generator),
+    }
+    return [viewing.save(figure, folder / "pictures" / f"{name}.png") for name, figure in figures.items()]
+
+
+def _tell(folder: Path, tested: dict[str, dict[str, Any]], pictures: list[Path]) -> None:
     for kind, file in (("last", LAST), ("best", BEST)):
         epoch, test = tested[kind]["epoch"], tested[kind]["test"]
         print(
             f"test accuracy {100 * test['accuracy']:.2f} % (mean over classes {100 * test['macro_accuracy']:.2f} %), "
             f"{test['correct']} of {test['clips']} clips, {kind} epoch ({epoch}): {folder / file}"
         )
-    for picture in ("curves", "confusion", "mixes"):
-        print(f"picture: {folder / 'pictures' / picture}.png")
+    for picture in pictures:
+        print(f"picture: {picture}")
     sys.stdout.flush()
 
 

@@ -16,7 +16,10 @@ RATE = 4000  # Hz: short waveforms keep the tests quick
 LABELS = ["low", "high", "silence"]
 ROOT = Path(__file__).parents[2]
 FRONT_END = {"n_fft": 256, "hop_length": 256, "n_mels": 12}
-SMALL = ("--width=4", "--batch_size=8", "--device=cpu", "--threads=1", "--lr=0.05", f"--front_end={FRONT_END}")
+SMALL = (
+    *("--width=4", "--batch_size=8", "--device=cpu", "--threads=1", "--lr=0.05", "--pictures=false"),
+    f"--front_end={FRONT_END}",
+)
 
 
 def make_task(folder: Path, clips_per_word: int = 14, noise: bool = True) -> Path:

@@ -1,0 +1,96 @@
+"""Test a checkpoint: `python -m recipes.speech_commands.evaluate --checkpoint runs/a/best.ckpt --data data/sc`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from randommix_audio.data import BankLoader, Entries, Task
+from recipes.shared import console, records, scores
+from recipes.shared.console import UserError
+from recipes.shared.trainer import make_fabric
+from recipes.speech_commands.recogniser import judge, load
+
+
+@dataclass
+class Options:
+    """Test a checkpoint on a split of a prepared corpus, print a table and write the scores.
+
+    Args:
+        checkpoint: last.ckpt or best.ckpt of a run.
+        data: folder made by `python -m data_prep.speech_commands`; null takes the one it was trained on.
+        split: train, validation or test.
+        out: JSON file for the scores; null writes evaluation-<checkpoint>-<split>.json beside the checkpoint.
+        batch_size: clips of a batch.
+        device: auto, cpu, cuda, cuda:N or mps.
+    """
+
+    checkpoint: str
+    data: str | None = None
+    split: str = "test"
+    out: str | None = None
+    batch_size: int = 256
+    device: str = "auto"
+
+
+def batches(entries: Entries, batch_size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """The clips of a split in order, as (waveforms int16 (B, samples), targets (B,))."""
+    for batch in BankLoader(entries, batch_size, device=device, shuffle=False, resident=False).epoch(0):
+        yield batch.wave, batch.target
+
+
+def table(report: dict[str, Any]) -> str:
+    """Scores of each class and of all, as lines of text."""
+    wide = max(len(label) for label in [*report["labels"], "all (mean)"])
+    lines = [f"{'class':<{wide}}  clips  recall %  precision %    F1 %"]
+    for label, row in report["per_class"].items():
+        cells = ["-" if row[k] is None else f"{100 * row[k]:.2f}" for k in ("recall", "precision", "f1")]
+        lines.append(f"{label:<{wide}}  {row['clips']:5d}  {cells[0]:>8}  {cells[1]:>11}  {cells[2]:>6}")
+    lines.append(f"{'all (mean)':<{wide}}  {report['clips']:5d}  {100 * report['macro_accuracy']:8.2f}")
+    lines.append(
+        f"accuracy {100 * report['accuracy']:.2f} % ({report['correct']} of {report['clips']} clips), "
+        f"loss {report['loss']:.4f}"
+    )
+    return "\n".join(lines)
+
+
+def evaluate(options: Options) -> dict[str, Any]:
+    """Scores of a checkpoint on a split.
+
+    Raises:
+        UserError: where checkpoint and corpus do not fit.
+    """
+    device = make_fabric(options.device, "32-true").device
+    model, state = load(options.checkpoint, device)
+    data = options.data or state["config"]["data"]
+    task = Task.open(data)
+    if task.labels != model.labels:
+        raise UserError(
+            f"{data} has the labels {' '.join(task.labels)}; {options.checkpoint} was trained on {' '.join(model.labels)}"
+        )
+    if options.batch_size < 1:
+        raise UserError(f"batch_size must be at least 1, got {options.batch_size}")
+    matrix, loss = judge(model, batches(task.split(options.split), options.batch_size, device), len(model.labels))
+    report = scores.report(matrix.cpu(), model.labels)
+    about = {"checkpoint": options.checkpoint, "data": data, "split": options.split, "epoch": state["epoch"]}
+    return {**about, "commit": records.commit(), "loss": float(loss) / max(1, report["clips"]), **report}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    options, _ = console.parse(Options, "python -m recipes.speech_commands.evaluate", argv)
+    report = evaluate(options)
+    checkpoint = Path(options.checkpoint)
+    out = options.out or checkpoint.with_name(f"evaluation-{checkpoint.stem}-{options.split}.json")
+    records.write_json(out, report)
+    print(table(report))
+    print(f"scores: {out}")
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,117 @@
+"""Export a recogniser, front end inside: `python -m recipes.speech_commands.export --checkpoint runs/a/best.ckpt --out a.onnx`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from recipes.shared import console
+from recipes.shared.console import UserError
+from recipes.speech_commands.recogniser import Recogniser, load
+
+TOLERANCE = 1e-3  # of a logit; float32 sums in another order
+
+
+@dataclass
+class Options:
+    """Write a recogniser as one file that maps waveforms (batch, samples) in -1..1 to logits (batch, classes).
+
+    The file is run on test waveforms and must give the logits of the checkpoint.
+
+    Args:
+        checkpoint: last.ckpt or best.ckpt of a run.
+        out: name ending in .onnx (ONNX), or .pt2 (torch.export); the labels go into <out>.json.
+    """
+
+    checkpoint: str
+    out: str
+
+
+def probe(samples: int, rows: int) -> torch.Tensor:
+    """Waveforms (rows, samples) to compare on: noise of falling loudness, the last row silent."""
+    wave = torch.randn(rows, samples, generator=torch.Generator().manual_seed(0))
+    return wave * torch.logspace(-1, -3, rows)[:, None] * (torch.arange(rows) < rows - 1)[:, None]
+
+
+def export_torch(model: Recogniser, out: Path) -> float:
+    """Write a torch.export program, read it back, and return the largest difference of a logit."""
+    program = torch.export.export(
+        model, (probe(model.shape.samples, 2),), dynamic_shapes=({0: torch.export.Dim("batch")},)
+    )
+    torch.export.save(program, out)
+    again = torch.export.load(out).module()
+    wave = probe(model.shape.samples, 5)
+    return float((again(wave) - model(wave)).abs().max())
+
+
+def export_onnx(model: Recogniser, out: Path) -> float:
+    """Write ONNX, run it in onnxruntime, and return the largest difference of a logit."""
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"{error}: pip install 'randommix_audio[export]'") from error
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model,
+            (probe(model.shape.samples, 2),),
+            str(out),
+            dynamo=True,
+            verbose=False,
+            external_data=False,
+            input_names=["wave"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+        )
+    session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+    wave = probe(model.shape.samples, 5)
+    (logits,) = session.run(None, {"wave": wave.numpy()})
+    return float(np.abs(logits - model(wave).numpy()).max())
+
+
+@torch.no_grad()
+def export(model: Recogniser, out: Path) -> float:
+    """Write the file and its labels.
+
+    Returns:
+        The largest difference of a logit to the model.
+
+    Raises:
+        UserError: for another ending, or a file that computes something else.
+    """
+    writers = {".onnx": export_onnx, ".pt2": export_torch}
+    if out.suffix not in writers:
+        raise UserError(f"out must end in {' or '.join(writers)}, got {out}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    difference = writers[out.suffix](model, out)
+    if not difference <= TOLERANCE:
+        raise UserError(f"{out} gives logits that differ by {difference:.3g} from the checkpoint's")
+    about = {
+        "labels": model.labels,
+        "sample_rate": model.front_end.sample_rate,
+        "samples": model.shape.samples,
+        "input": "wave (batch, samples) float32 in -1..1",
+        "output": "logits (batch, classes) float32",
+    }
+    out.with_suffix(out.suffix + ".json").write_text(json.dumps(about, indent=1) + "\n")
+    return difference
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    options, _ = console.parse(Options, "python -m recipes.speech_commands.export", argv)
+    model, _ = load(options.checkpoint)
+    difference = export(model, Path(options.out))
+    print(f"{options.out}: logits within {difference:.2g} of the checkpoint's; labels in {options.out}.json")
+
+
+if __name__ == "__main__":
+    console.run(main)
