@@ -12,7 +12,7 @@ import ctypes
 import json
 import sys
 
-_RETRIEVAL = 1  # espeak_AUDIO_OUTPUT: give the samples to a callback, play nothing
+_SYNCHRONOUS = 2  # espeak_AUDIO_OUTPUT: give the samples to a callback at once, play nothing
 _NO_EXIT = 0x8000
 _BY_CHARACTER, _UTF8 = 1, 1
 _RATE, _PITCH, _RANGE = 1, 3, 4
@@ -23,7 +23,7 @@ def main() -> None:
     """Say what standard input asks for."""
     job = json.load(sys.stdin)
     library = ctypes.CDLL(job["library"])
-    sample_rate = library.espeak_Initialize(_RETRIEVAL, 0, job["data"].encode(), _NO_EXIT)
+    sample_rate = library.espeak_Initialize(_SYNCHRONOUS, 0, job["data"].encode(), _NO_EXIT)
     if sample_rate <= 0:
         raise SystemExit(f"espeak-ng cannot read its data in {job['data']}")
     if library.espeak_SetVoiceByName(job["voice"].encode()) != 0:
