@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from randommix_audio.features.presets import PRESETS
+
 USAGE_ERROR, INTERRUPTED = 2, 130
 
 
@@ -56,14 +58,17 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     preview.add_argument("files", nargs="+", metavar="FILE", help="audio files, at least two, of any rate")
-    preview.add_argument("--out", required=True, metavar="DIR", help="folder to write to; made when missing")
     preview.add_argument(
-        "--methods",
-        type=_names,
-        metavar="A,B,...",
-        help="mixers, separated by commas; none given: all that fit",
+        "--out",
+        required=True,
+        default=argparse.SUPPRESS,
+        metavar="DIR",
+        help="folder to write to; made when missing",
     )
-    preview.add_argument("--preset", default="whisper", help="front end, such as whisper, kaldi or randommix")
+    preview.add_argument(
+        "--methods", type=_names, default="all", metavar="A,B,...", help="mixers, separated by commas"
+    )
+    preview.add_argument("--preset", default="whisper", help=f"front end, one of {', '.join(PRESETS)}")
     preview.add_argument("--seed", type=int, default=0, help="seed of the draws")
     preview.add_argument(
         "--per", choices=("row", "batch"), default="row", help="draw for each file, or once for all"
@@ -72,7 +77,10 @@ def _parser() -> argparse.ArgumentParser:
         "--alpha", type=float, default=1.0, help="the share is drawn from Beta(alpha, alpha)"
     )
     preview.add_argument(
-        "--variant", choices=("default", "official"), default="default", help="see docs/mixers.md"
+        "--variant",
+        choices=("default", "official"),
+        default="default",
+        help="right for speech, or as in the published code",
     )
     preview.add_argument(
         "--seconds", type=float, default=10.0, help="how much of the start of each file to take"

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from randommix_audio.layout import resolve_layout, to_bcft
+from randommix_audio.layout import layout_of_companion, resolve_layout, to_bcft
 from randommix_audio.viewing.figure import blank
 from randommix_audio.viewing.panels import (
     PANEL_HEIGHT,
@@ -38,7 +38,6 @@ def show(
     rows: int | Sequence[int] = 4,
     names: Sequence[str] | None = None,
     *,
-    layout: str | None = None,
     front_end: LogMel | None = None,
     hop_length: int | None = None,
     sample_rate: int | None = None,
@@ -50,12 +49,11 @@ def show(
     """Show rows of a batch, their partners, the weights, and what the plan makes of them.
 
     Args:
-        x: the batch that the plan was drawn for: spectrograms (B, F, T), (B, T, F) or (B, C, F, T), pictures
-            (B, 3, H, W) or waveforms (B, N).
+        x: the batch that the plan was drawn for, in the plan's axis order: spectrograms (B, F, T), (B, T, F) or
+            (B, C, F, T), pictures (B, 3, H, W) or waveforms (B, N).
         plan: the plan; it is applied to `x` as it stands, so the picture is exactly what the model would see.
         rows: how many of the first rows to show, or which ones.
         names: one name for each row of the batch, such as its label or file; without them rows are numbered.
-        layout: axis order of `x`; None takes the plan's own.
         front_end: what made the spectrograms; gives the three arguments that follow, so that axes are in
             seconds and Hz.
         hop_length: samples from one frame to the next. With `sample_rate` the time axis is in seconds.
@@ -75,39 +73,21 @@ def show(
         ImportError: matplotlib is not installed.
         ValueError: plan, names, rows or frequencies do not fit the batch.
     """
-    layout = layout or getattr(plan, "layout", None)
-    layout = resolve_layout(x, layout if layout and len(layout) == x.ndim else None)
+    layout = layout_of_companion(x, plan.layout)
     x = _as_float(x)
     batch = to_bcft(x, layout)
     count, channels, bins = batch.shape[:3]
     chosen = _chosen(rows, count)
     names = _names(names, count)
-    if plan.sources.shape[1] != count:
-        raise ValueError(f"the plan was drawn for {plan.sources.shape[1]} rows, the batch has {count}")
+    if plan.batch != count:
+        raise ValueError(f"the plan was drawn for {plan.batch} rows, the batch has {count}")
     if not 0 <= channel < channels:
         raise ValueError(f"channel {channel} is not one of the batch's {channels}")
 
     pictures = looks_like_image(batch) if image is None else image
     axis = _axis(layout, pictures, bins, front_end, hop_length, sample_rate, frequencies)
     keep = slice(None) if pictures and channels == 3 else slice(channel, channel + 1)
-    mixed = to_bcft(plan.apply(x), layout)
-    sources, shares = plan.sources.cpu(), plan.share.detach().cpu()
-    weights = _own_weights(plan, batch)
-    ends = None if plan.lengths is None else plan.lengths.cpu()
-    lines = []
-    for row in chosen:
-        partner = _partner(sources[:, row], shares[:, row])
-        lines.append(
-            Line(
-                own=as_array(batch[row, keep]),
-                partner=as_array(batch[partner, keep]),
-                weights=as_array(weights[row]),
-                mixed=as_array(mixed[row, keep]),
-                titles=_titles(row, partner, names, sources[:, row], shares[:, row], _method(plan, row)),
-                valid=None if ends is None else int(ends[row]),
-            )
-        )
-    return _figure(lines, axis, title)
+    return _figure(_lines(x, layout, plan, chosen, names, keep), axis, title)
 
 
 def gallery(
@@ -168,27 +148,13 @@ def gallery(
     axis = _axis(layout, pictures, batch.shape[2], front_end, hop_length, sample_rate, frequencies)
     keep = slice(None) if pictures and batch.shape[1] == 3 else slice(0, 1)
     names = _names(names, 2)
-    lines = []
+    lines: list[Line] = []
     for method in methods:
-        mixer, generator = (
-            mixer_for(method, variant=variant, pairing="flip"),
-            torch.Generator().manual_seed(seed),
-        )
+        mixer = mixer_for(method, variant=variant, pairing="flip")
+        generator = torch.Generator().manual_seed(seed)
         plans = [mixer.plan(x, lengths=valid, generator=generator) for _ in range(DRAWS)]
         plan = min(plans, key=lambda drawn: abs(float(drawn.lam[0]) - share))
-        mixed = to_bcft(plan.apply(x), layout)
-        shares = plan.share.detach().cpu()
-        titles = _titles(0, 1, names, plan.sources[:, 0].cpu(), shares[:, 0], _method(plan, 0))
-        lines.append(
-            Line(
-                own=as_array(batch[0, keep]),
-                partner=as_array(batch[1, keep]),
-                weights=as_array(_own_weights(plan, batch)[0]),
-                mixed=as_array(mixed[0, keep]),
-                titles=titles,
-                valid=None if plan.lengths is None else int(plan.lengths[0]),
-            )
-        )
+        lines += _lines(x, layout, plan, [0], names, keep)
     return _figure(lines, axis, title)
 
 
@@ -218,6 +184,30 @@ def share_text(names: Sequence[str], sources: Sequence[int] | Tensor, share: Seq
     percent = [100 - sum(percent), *percent]
     parts = [(p, names[int(s)]) for p, s in zip(percent, sources, strict=True) if p > 0]
     return " + ".join(f"{p} % {name}" for p, name in parts)
+
+
+def _lines(
+    x: Tensor, layout: str, plan: MixPlan, rows: Sequence[int], names: Sequence[str], keep: slice
+) -> list[Line]:
+    """The chosen rows of a mix as lines of a picture; `keep` are the channels that are drawn."""
+    batch, mixed = to_bcft(x, layout), to_bcft(plan.apply(x), layout)
+    weights = plan.weights[0].detach().expand(len(batch), 1, *batch.shape[2:])[:, 0]  # (B, F, T)
+    sources, shares = plan.sources.cpu(), plan.share.detach().cpu()
+    ends = None if plan.lengths is None else plan.lengths.cpu()
+    lines = []
+    for row in rows:
+        partner = _partner(sources[:, row], shares[:, row])
+        lines.append(
+            Line(
+                own=as_array(batch[row, keep]),
+                partner=as_array(batch[partner, keep]),
+                weights=as_array(weights[row]),
+                mixed=as_array(mixed[row, keep]),
+                titles=_titles(row, partner, names, sources[:, row], shares[:, row], _method(plan, row)),
+                valid=None if ends is None else int(ends[row]),
+            )
+        )
+    return lines
 
 
 def _figure(lines: Sequence[Line], axis: Axis, title: str | None) -> Figure:
@@ -253,12 +243,6 @@ def _axis(
     return Axis(
         "spectrogram", seconds, None if frequencies is None else np.asarray(frequencies, dtype=np.float64)
     )
-
-
-def _own_weights(plan: MixPlan, batch: Tensor) -> Tensor:
-    """(B, F, T) weights of each row's own source."""
-    count, _, bins, frames = batch.shape
-    return plan.weights[0].detach().expand(count, 1, bins, frames)[:, 0]
 
 
 def bin_centres(front_end: LogMel) -> np.ndarray:
