@@ -56,18 +56,28 @@ def parse(
     Raises:
         UserError: for anything that is not accepted, in one line.
     """
-    parser = ArgumentParser(prog=program, exit_on_error=False)
+    parser = ArgumentParser(prog=program, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     if positional:
         parser.add_argument(positional, nargs="+", type=str)
     parser.add_class_arguments(options, skip={positional} if positional else set())
     try:
-        values = parser.parse_args(argv).as_dict()
+        values = parser.parse_args(files_first(sys.argv[1:] if argv is None else argv)).as_dict()
     except Exception as error:
         raise UserError(f"{one_line(error)} (try --help)") from error
     files = values.pop("config") or []
     stem = os.path.splitext(os.path.basename(str(files[-1])))[0] if files else ""
     return build(options, values), stem
+
+
+def files_first(argv: list[str]) -> list[str]:
+    """Move `--config FILE` to the front, because the parser lets what stands later win."""
+    files: list[str] = []
+    others: list[str] = []
+    for i, word in enumerate(argv):
+        after = i > 0 and argv[i - 1] == "--config"
+        (files if after or word.split("=")[0] == "--config" else others).append(word)
+    return files + others
 
 
 def run(main: Callable[[], None], again: str = "") -> typing.NoReturn:

@@ -82,6 +82,12 @@ class Augmenter:
         self.noise = torch.cat([as_float(n) for n in noise]).to(device) if options.noise_p > 0 else None
         self.noise_sizes = torch.tensor([len(n) for n in noise], device=device)
 
+    @property
+    def changes_waves(self) -> bool:
+        """Whether anything is done to the waveforms."""
+        options = self.options
+        return any(p > 0 for p in (options.gain_p, options.speed_p, options.shift_p, options.noise_p))
+
     def wave(self, wave: Tensor, generator: torch.Generator) -> Tensor:
         """Change waveforms (B, N) float in -1..1: amplitude, speed, place in time, background noise."""
         options, rows = self.options, wave.shape[0]

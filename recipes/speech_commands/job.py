@@ -20,7 +20,7 @@ from recipes.speech_commands.augment import Augmenter, as_float
 from recipes.speech_commands.config import Config, make_mixer
 from recipes.speech_commands.recogniser import Shape, judge
 
-KEPT_BYTES = 2**30  # validation features up to this size are computed once and kept on the device
+KEPT_BYTES = 2**30  # features of a split up to this size are computed once and kept on the device
 
 
 class KeywordJob:
@@ -68,17 +68,22 @@ class KeywordJob:
         self.rows_per_epoch = len(task.split("train"))
         self.about: dict[str, Any] = {"shape": dataclasses.asdict(self.shape), "task": task.metadata}
         self._kept: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        self._train: Tensor | None = None
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """The batches of this process in an epoch."""
         return self.loader.epoch(epoch)
 
+    @torch.no_grad()
     def prepare(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Augmented log-mel features (B, 1, F, T) of a batch, not mixed yet."""
-        with torch.no_grad():
-            wave = self.augmenter.wave(as_float(batch.wave), generator)
-            x = self.augmenter.features(self.front_end(wave), generator, self.front_end.pad_value)
-        return x[:, None]
+        if self.augmenter.changes_waves or self._bytes("train") > KEPT_BYTES:
+            x = self.front_end(self.augmenter.wave(as_float(batch.wave), generator))
+        else:  # the waveforms are the same ones in every epoch, and so are their features
+            if self._train is None:
+                self._train = torch.cat([x for x, _ in self._all_features("train")])
+            x = self._train[batch.index, 0]
+        return self.augmenter.features(x, generator, self.front_end.pad_value)[:, None]
 
     def mix(self, x: Tensor, batch: Batch, moment: Moment) -> MixPlan:
         """Draw the plan of a step."""
@@ -109,29 +114,27 @@ class KeywordJob:
 
     def features(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's share of a split as (features (B, 1, F, T), targets (B,)), without augmentation."""
-        if split in self._kept:
-            yield from self._kept[split]
-            return
         fabric = self.fabric
+        share = self._all_features(split, rank=fabric.global_rank, world_size=fabric.world_size)
+        if self._bytes(split) > KEPT_BYTES:
+            yield from share
+            return
+        if split not in self._kept:
+            self._kept[split] = list(share)
+        yield from self._kept[split]
+
+    def _all_features(self, split: str, **share: int) -> Iterator[tuple[Tensor, Tensor]]:
+        entries, device = self.task.split(split), self.fabric.device
         loader = BankLoader(
-            self.task.split(split),
-            self.config.batch_size,
-            device=fabric.device,
-            resident=False,
-            shuffle=False,
-            rank=fabric.global_rank,
-            world_size=fabric.world_size,
+            entries, self.config.batch_size, device=device, resident=False, shuffle=False, **share
         )
-        made: list[tuple[Tensor, Tensor]] = []
-        size = 0
         for batch in loader.epoch(0):
-            x = self.front_end(batch.wave)[:, None]
-            size += x.nbytes
-            if size <= KEPT_BYTES:
-                made.append((x, batch.target))
-            yield x, batch.target
-        if size <= KEPT_BYTES:
-            self._kept[split] = made
+            yield self.front_end(batch.wave)[:, None], batch.target
+
+    def _bytes(self, split: str) -> int:
+        """Size of the features of a split."""
+        frames = self.front_end.frames(self.shape.samples)
+        return len(self.task.split(split)) * self.front_end.n_mels * frames * 4
 
     def evaluate(self, network: nn.Module, split: str) -> dict[str, Any]:
         """All scores of a split, the same on every process."""
