@@ -1,0 +1,1 @@
+"""What all recipes share: trainer, models, records, command lines."""

@@ -1,4 +1,4 @@
-"""Optimizer, learning rate and averaged weights. The learning rate is a pure function of the step: nothing to restore."""
+"""Optimizer, averaged weights, and the learning rate: a pure function of the step, with no state to restore."""
 
 from __future__ import annotations
 
@@ -36,7 +36,13 @@ def learning_rate(step: int, total: int, peak: float, warmup: int = 0, schedule:
 
 
 def make_optimizer(
-    name: str, model: nn.Module, lr: float, momentum: float, nesterov: bool, weight_decay: float, decay_all: bool
+    name: str,
+    model: nn.Module,
+    lr: float,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+    decay_all: bool,
 ) -> torch.optim.Optimizer:
     """SGD with momentum, or AdamW (whose beta1 is the momentum).
 

@@ -74,7 +74,8 @@ class PreActResNet(nn.Module):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.stem = _conv3x3(channels, width)
-        stages, inputs = [], width
+        stages: list[nn.Module] = []
+        inputs = width
         for index, count in enumerate(blocks):
             outputs = width * 2**index
             for place in range(count):

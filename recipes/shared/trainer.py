@@ -264,7 +264,9 @@ class Trainer:
         loss, accuracy, rows = self._sum(sums).tolist()
         spent = time.perf_counter() - started
         if not loss / rows < float("inf"):
-            raise UserError(f"the training loss is {loss / rows} in epoch {self.epoch + 1}: lower --lr, or set --clip_norm")
+            raise UserError(
+                f"the training loss is {loss / rows} in epoch {self.epoch + 1}: lower --lr, or set --clip_norm"
+            )
         self._share_buffers()
         validation = self.job.validate(self.judged)
         self.epoch += 1

@@ -1,0 +1,1 @@
+"""Keyword recognition on Google Speech Commands."""

@@ -102,7 +102,7 @@ class Augmenter:
             wave = warp(wave[:, None], rate, shift, 0.0)[:, 0]
         if self.noise is not None:
             gain = _sometimes(options.noise_gain * _uniform(rows, generator), 0.0, options.noise_p, generator)
-            wave = (wave + gain[:, None] * self._crops(*wave.shape, generator)).clamp(-1, 1)
+            wave = (wave + gain[:, None] * self._crops(rows, wave.shape[1], generator)).clamp(-1, 1)
         return wave
 
     def features(self, x: Tensor, generator: torch.Generator, silence: float) -> Tensor:

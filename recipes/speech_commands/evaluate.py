@@ -71,7 +71,8 @@ def evaluate(options: Options) -> dict[str, Any]:
     task = Task.open(data)
     if task.labels != model.labels:
         raise UserError(
-            f"{data} has the labels {' '.join(task.labels)}; {options.checkpoint} was trained on {' '.join(model.labels)}"
+            f"{data} has the labels {' '.join(task.labels)}; "
+            f"{options.checkpoint} was trained on {' '.join(model.labels)}"
         )
     if options.batch_size < 1:
         raise UserError(f"batch_size must be at least 1, got {options.batch_size}")

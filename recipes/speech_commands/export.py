@@ -1,4 +1,7 @@
-"""Export a recogniser, front end inside: `python -m recipes.speech_commands.export --checkpoint runs/a/best.ckpt --out a.onnx`."""
+"""Export a recogniser with its front end inside.
+
+`python -m recipes.speech_commands.export --checkpoint runs/a/best.ckpt --out a.onnx`
+"""
 
 from __future__ import annotations
 

@@ -123,10 +123,16 @@ class KeywordJob:
             self._kept[split] = list(share)
         yield from self._kept[split]
 
-    def _all_features(self, split: str, **share: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _all_features(self, split: str, rank: int = 0, world_size: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
         entries, device = self.task.split(split), self.fabric.device
         loader = BankLoader(
-            entries, self.config.batch_size, device=device, resident=False, shuffle=False, **share
+            entries,
+            self.config.batch_size,
+            device=device,
+            resident=False,
+            shuffle=False,
+            rank=rank,
+            world_size=world_size,
         )
         for batch in loader.epoch(0):
             yield self.front_end(batch.wave)[:, None], batch.target

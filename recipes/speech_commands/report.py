@@ -13,7 +13,23 @@ from recipes.shared import console
 from recipes.shared.console import UserError
 
 # 97.5 % quantile of Student's t for 1, 2, ... degrees of freedom; beyond, the normal distribution's is close enough.
-T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+T975 = (
+    12.706,
+    4.303,
+    3.182,
+    2.776,
+    2.571,
+    2.447,
+    2.365,
+    2.306,
+    2.262,
+    2.228,
+    2.201,
+    2.179,
+    2.160,
+    2.145,
+    2.131,
+)
 
 
 @dataclass
@@ -52,7 +68,9 @@ def read_runs(folders: Sequence[str]) -> tuple[dict[str, dict[int, dict[str, Any
         result = json.loads(path.read_text())
         same = runs.setdefault(result["mixer"], {})
         if result["seed"] in same:
-            raise UserError(f"{folder}: a second run of {result['mixer']} with seed {result['seed']}; give one kind only")
+            raise UserError(
+                f"{folder}: a second run of {result['mixer']} with seed {result['seed']}; give one kind only"
+            )
         same[result["seed"]] = result
     return runs, missing
 
@@ -67,9 +85,7 @@ def table(runs: dict[str, dict[int, dict[str, Any]]], model: str, baseline: str)
         if mixer != baseline and baseline in runs:
             reference = runs[baseline]
             common = sorted(set(test) & set(reference))
-            gaps = [
-                100 * (test[seed]["accuracy"] - reference[seed][model]["test"]["accuracy"]) for seed in common
-            ]
+            gaps = [100 * (test[seed]["accuracy"] - reference[seed][model]["test"]["accuracy"]) for seed in common]
             found = interval(gaps)
             difference = f"{found[0]:+.2f} ± {found[1]:.2f} ({len(gaps)} pairs)" if found else ""
             if not found and gaps:

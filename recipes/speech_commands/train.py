@@ -1,4 +1,7 @@
-"""Train a keyword recogniser: `python -m recipes.speech_commands.train --config recipes/speech_commands/conf/small.yaml`."""
+"""Train a keyword recogniser.
+
+`python -m recipes.speech_commands.train --config recipes/speech_commands/conf/small.yaml --data data/sc`
+"""
 
 from __future__ import annotations
 

@@ -62,7 +62,12 @@ def environment() -> dict[str, str]:
 def run(module: str, *arguments: object, timeout: int = 300) -> subprocess.CompletedProcess[str]:
     """Run one of the recipe's programs to its end in a process of its own."""
     return subprocess.run(
-        command(module, *arguments), capture_output=True, text=True, timeout=timeout, cwd=ROOT, env=environment()
+        command(module, *arguments),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        cwd=ROOT,
+        env=environment(),
     )
 
 

@@ -1,8 +1,9 @@
-"""Trains in children that kill themselves with SIGKILL at a given moment; run by test_resume.py in a process of its own.
+"""Trains in children that kill themselves with SIGKILL at a given moment; test_resume.py runs it.
 
-The undisturbed run is trained here, which loads whatever torch loads late; every other run is a fork. Arguments: task folder, folder of runs, moments.
-A moment `disk:7` is just before the seventh time that bytes are forced to the disk or a file gets its final name;
-`step:4` is just before the fourth optimizer step. For each moment: one child that is killed, one that goes on to the end.
+The undisturbed run is trained here, which loads whatever torch loads late; every other run is a fork. Arguments: task
+folder, folder of runs, moments. A moment `disk:7` is just before the seventh time that bytes are forced to the disk or
+a file gets its final name; `step:4` is just before the fourth optimizer step. For each moment there are two children:
+one that is killed, and one that goes on to the end.
 """
 
 import os
@@ -69,7 +70,7 @@ def main() -> None:
     for moment in sys.argv[3:]:
         name = moment.replace(":", "")
         status = child(task, runs, name, moment)
-        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, f"{moment} never came"
+        assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, f"{moment} never came"
         assert child(task, runs, name, "") == 0, f"the run killed at {moment} did not go on"
 
 

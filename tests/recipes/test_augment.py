@@ -54,12 +54,15 @@ def test_noise_reaches_the_rows_with_its_probability_and_never_above_its_gain():
     noisy = augmenter.wave(torch.zeros(4000, 8), generator())
     assert abs((noisy[:, 0] > 0).float().mean() - 0.25) < 0.03
     assert noisy.max() <= 0.1
-    assert 0.09 < noisy.max()
+    assert noisy.max() > 0.09
 
 
 def test_noise_recordings_shorter_than_a_clip_are_repeated_and_never_run_into_each_other():
     augmenter = Augmenter(
-        Augmentation(noise_p=1, noise_gain=1.0), RATE, [torch.full((30,), 0.25), torch.full((5000,), 0.5)], "cpu"
+        Augmentation(noise_p=1, noise_gain=1.0),
+        RATE,
+        [torch.full((30,), 0.25), torch.full((5000,), 0.5)],
+        "cpu",
     )
     crops = augmenter._crops(200, 100, generator())
     assert set(crops.unique().tolist()) == {0.25, 0.5}

@@ -14,7 +14,18 @@ from tests.recipes.conftest import ROOT, environment, run_here
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and fork are not known to Windows")
 # disk:1 and 2 are config.yaml; then for each epoch the metrics, best.ckpt if better, last.ckpt; then pictures, results.
-MOMENTS = ("disk:2", "disk:3", "disk:5", "step:2", "disk:7", "disk:8", "disk:9", "step:7", "disk:12", "disk:15")
+MOMENTS = (
+    "disk:2",
+    "disk:3",
+    "disk:5",
+    "step:2",
+    "disk:7",
+    "disk:8",
+    "disk:9",
+    "step:7",
+    "disk:12",
+    "disk:15",
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +55,11 @@ def test_weights_optimizer_and_average_are_bit_equal_to_the_undisturbed_run(runs
         )
         for state in (one, other):
             state["config"].pop("name")
-            for name in ("seconds", "metrics_bytes", "commit"):  # lines hold times; people commit while tests run
+            for name in (
+                "seconds",
+                "metrics_bytes",
+                "commit",
+            ):  # lines hold times; people commit while tests run
                 state.pop(name, None)
         assert equal(one, other)
 
