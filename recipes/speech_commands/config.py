@@ -57,7 +57,7 @@ class Config(Training):
         seed: of weights, order, augmentation and mixing.
     """
 
-    data: str = "data/speech_commands/kaggle12"
+    data: str = "data/sc/prepared/kaggle12"
     name: str | None = None
     runs: str = "runs"
     resume: Literal["no", "auto"] = "no"
