@@ -152,9 +152,13 @@ class BankLoader:
             )
         self._turn += 1
         turn, self._order.batches = self._turn, batches
-        for batch in self._loader:
+        arriving = iter(self._loader)
+        while True:
             if turn != self._turn:
                 raise RuntimeError("this epoch was ended by a later one; read one epoch at a time")
+            batch = next(arriving, None)
+            if batch is None:
+                return
             yield self._arrive(batch)
 
     def _arrive(self, batch: Batch) -> Batch:
