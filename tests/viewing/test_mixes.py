@@ -78,6 +78,7 @@ def test_a_btf_batch_is_drawn_with_frequency_upwards_like_its_bft_twin():
     plan = drawn_plan(x.transpose(1, 2), layout="BTF")
     own = panels(show(x.transpose(1, 2), plan))[0][0]
     np.testing.assert_array_equal(content(own), x[0])
+    assert own.images[0].origin == "lower"
 
 
 def test_of_three_channels_that_are_no_picture_one_is_drawn():

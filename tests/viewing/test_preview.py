@@ -95,6 +95,13 @@ def test_wave_mixing_writes_the_mix_that_the_page_says_as_16_bit_wav(two, tmp_pa
     assert (own * 5 + 1) / 6 == pytest.approx(int(said[1]) / 100, abs=0.015)
 
 
+def test_a_mixed_sound_ends_where_the_plan_says_and_not_with_the_padding(two, tmp_path):
+    arguments = ["--methods", "time_cutmix", "--domain-wave"]
+    assert main(["preview", *two, "--out", str(tmp_path), *arguments]) == 0
+    seconds = [soundfile.info(tmp_path / f"time_cutmix_{row}.wav").duration for row in (1, 2)]
+    assert seconds == [0.3, 0.25]
+
+
 def test_a_sound_beyond_full_scale_is_made_quieter_and_not_clipped():
     wave = torch.sin(torch.linspace(0, 50, 4000)) * 3
     written, _ = soundfile.read(io.BytesIO(wav_bytes(wave, RATE)))
