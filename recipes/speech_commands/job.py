@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import randommix_audio as rma
 from randommix_audio import MixPlan
 from randommix_audio.data import BankLoader, Batch, Task
 from recipes.shared import scores
@@ -101,16 +102,23 @@ class KeywordJob:
         loss = plan.loss(F.cross_entropy, logits, batch.target, label_smoothing=self.config.label_smoothing)
         return Outcome(loss, plan.accuracy(logits.detach(), batch.target), len(batch))
 
-    def gallery(self, generator: torch.Generator, rows: int = 8) -> Any:
-        """A picture of mixed clips of the first batch, as at the start of the training: clip, partner, weights, mix."""
+    def galleries(self, rows: int = 8) -> dict[str, Any]:
+        """Pictures of the first batch: `mixes` as the first step mixed it, `methods` each method on two clips."""
         from randommix_audio import viewing
 
+        generator = rma.step_generator(self.config.seed, 0, device=self.fabric.device)
         batch = next(self.batches(0))
-        moment = Moment(step=0, progress=0.0, generator=generator)
         x = self.prepare(batch, generator)
-        plan = self.mix(x, batch, moment)
+        plan = self.mix(x, batch, Moment(step=0, progress=0.0, generator=generator))
         names = [self.task.labels[i] for i in batch.target.tolist()]
-        return viewing.show(x, plan, rows=min(rows, len(names)), names=names, front_end=self.front_end)
+        figures = {"mixes": viewing.show(x, plan, rows=min(rows, len(names)), names=names, front_end=self.front_end)}
+        methods = self.config.candidates if self.config.mixer == "randommix" else [self.config.mixer]
+        spoken = (~batch.silence).nonzero().flatten().tolist()[:2]
+        if methods != ["none"] and len(spoken) == 2:
+            own, partner = spoken
+            pair = (names[own], names[partner])
+            figures["methods"] = viewing.gallery(x[own], x[partner], pair, methods, front_end=self.front_end)
+        return figures
 
     def features(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's share of a split as (features (B, 1, F, T), targets (B,)), without augmentation."""

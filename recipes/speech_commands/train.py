@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-import randommix_audio as rma
 from randommix_audio import viewing
 from randommix_audio.data import Task
 from recipes.shared import console, records
@@ -120,11 +119,10 @@ def _both(job: KeywordJob, network: torch.nn.Module) -> dict[str, Any]:
 
 def draw(job: KeywordJob, metrics: list[dict[str, Any]], test: dict[str, Any], folder: Path) -> list[Path]:
     """Draw curves, confusion matrix and mixed clips into <folder>/pictures."""
-    generator = rma.step_generator(job.config.seed, 0, device=job.fabric.device)
     figures = {
         "curves": viewing.curves(metrics, title=folder.name),
         "confusion": viewing.confusion(test["confusion"], test["labels"]),
-        "mixes": job.gallery(generator),
+        **job.galleries(),
     }
     return [viewing.save(figure, folder / "pictures" / f"{name}.png") for name, figure in figures.items()]
 
