@@ -124,21 +124,23 @@ class MixPlan:
         **options: Any,
     ) -> Tensor:
         """Share-weighted loss of a prediction for the mixed batch; see `randommix_audio.targets.mixed_loss`."""
-        return targets.mixed_loss(self, criterion, prediction, target, reduction, **options)
+        return targets.mixed_loss(self.sources, self.share, criterion, prediction, target, reduction, **options)
 
     def mix_targets(
         self, target: Tensor, num_classes: int | None = None, kind: Literal["soft", "union"] = "soft"
     ) -> Tensor:
         """One target for each mixed row; see `randommix_audio.targets.mix_targets`."""
-        return targets.mix_targets(self, target, num_classes, kind)
+        return targets.mix_targets(self.sources, self.share, target, num_classes, kind)
 
     def mix_frames(self, target: Tensor, hop: int = 1, num_classes: int | None = None) -> Tensor:
         """Frame labels of the mixed batch; see `randommix_audio.targets.mix_frames`."""
-        return targets.mix_frames(self, target, hop, num_classes)
+        weights = self.weights.mean(3).expand(-1, self.batch, 1, self.time).squeeze(2)
+        moved = self.geometry.partner_frames(self.time)
+        return targets.mix_frames(self.sources[1], weights, target, hop, num_classes, moved)
 
     def accuracy(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Share-weighted accuracy in [0, 1]; see `randommix_audio.targets.mixed_accuracy`."""
-        return targets.mixed_accuracy(self, prediction, target)
+        return targets.mixed_accuracy(self.sources, self.share, prediction, target)
 
     def to(self, device: torch.device | str) -> "MixPlan":
         """The same plan on another device."""

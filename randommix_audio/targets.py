@@ -1,25 +1,24 @@
-"""Losses, targets and accuracy of a mixed batch. All of them weigh the sources by `plan.share`.
+"""Losses, targets and accuracy of a mixed batch: what `MixPlan` offers under its own names, as functions of tensors.
 
-B rows, K sources for each row, C classes.
+B rows, K sources for each row, C classes. `sources`, (K, B) long, says which rows of the batch make up each mixed row;
+`share`, (K, B) float32, how much of it each of them is.
 """
 
 import copy
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from randommix_audio.plan import MixPlan
-
 Criterion = Callable[..., Tensor]
 
 
 def mixed_loss(
-    plan: "MixPlan",
+    sources: Tensor,
+    share: Tensor,
     criterion: Criterion,
     prediction: Tensor,
     target: Tensor,
@@ -38,7 +37,8 @@ def mixed_loss(
     nothing; both sums are share-weighted, so that an unmixed batch gives exactly PyTorch's mean.
 
     Args:
-        plan: The plan that the batch was mixed with.
+        sources: (K, B).
+        share: (K, B).
         criterion: Function or module of (prediction, target) that can give per-row values.
         prediction: (B, ...) model output for the mixed batch.
         target: (B, ...) targets of the batch before mixing.
@@ -50,31 +50,29 @@ def mixed_loss(
     """
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f'reduction must be "mean", "sum" or "none", got {reduction!r}')
-    _check_rows(plan, target, "target")
-    _check_rows(plan, prediction, "prediction")
+    _check_rows(sources, target, "target")
+    _check_rows(sources, prediction, "prediction")
     per_row = _per_row(criterion, options)
-    total: Tensor | None = None
-    count: Tensor | None = None
-    for k in range(plan.sources.shape[0]):
-        paired = plan.pair(target, k)
+    losses, counts = [], []
+    for source, source_share in zip(sources, share, strict=True):
+        paired = target.index_select(0, source)
         values = per_row(prediction, paired)
-        if values.ndim == 0 or values.shape[0] != plan.batch:
+        if values.ndim == 0 or values.shape[0] != source.shape[0]:
             raise ValueError(
-                f"the criterion gave a result of shape {tuple(values.shape)} for {plan.batch} rows; a mixed loss needs "
-                'one value for each row: pass a criterion that takes reduction="none" (or was made with it)'
+                f"the criterion gave a result of shape {tuple(values.shape)} for {source.shape[0]} rows; a mixed loss "
+                'needs one value for each row: pass a criterion that takes reduction="none" (or was made with it)'
             )
-        share = plan.share[k].to(values.dtype).view(-1, *[1] * (values.ndim - 1))
+        part = _column(source_share.to(values.dtype), values)
+        losses.append(part * values)
         weight = _class_weight(criterion, options, paired)
-        total = share * values if total is None else total + share * values
         if weight is not None:
-            weighted = share * weight.to(values.dtype)
-            count = weighted if count is None else count + weighted
-    assert total is not None
+            counts.append(part * weight.to(values.dtype))
+    total = torch.stack(losses).sum(0)
     if reduction == "none":
         return total
     if reduction == "sum":
         return total.sum()
-    return total.mean() if count is None else total.sum() / count.sum()
+    return total.sum() / torch.stack(counts).sum() if counts else total.mean()
 
 
 def _per_row(criterion: Criterion, options: dict[str, Any]) -> Criterion:
@@ -108,11 +106,14 @@ def _class_weight(criterion: Criterion, options: dict[str, Any], target: Tensor)
     return kept.float() if weight is None else weight[torch.where(kept, target, 0)] * kept
 
 
-def mix_targets(plan: "MixPlan", target: Tensor, num_classes: int | None = None, kind: str = "soft") -> Tensor:
+def mix_targets(
+    sources: Tensor, share: Tensor, target: Tensor, num_classes: int | None = None, kind: str = "soft"
+) -> Tensor:
     """One target for each mixed row.
 
     Args:
-        plan: The plan that the batch was mixed with.
+        sources: (K, B).
+        share: (K, B).
         target: (B,) class indices, which need `num_classes`; or (B, ...) floating-point, soft or multi-hot.
         num_classes: The number of classes C.
         kind: "soft" weighs the sources by their shares; "union" takes the maximum over sources with a share above 0
@@ -126,48 +127,57 @@ def mix_targets(plan: "MixPlan", target: Tensor, num_classes: int | None = None,
     """
     if kind not in ("soft", "union"):
         raise ValueError(f'kind must be "soft" or "union", got {kind!r}')
-    _check_rows(plan, target, "target")
+    _check_rows(sources, target, "target")
     values = _as_scores(target, num_classes, classes_last=True)
     total = torch.zeros_like(values)
-    for k in range(plan.sources.shape[0]):
-        share = plan.share[k].view(-1, *[1] * (values.ndim - 1))
-        paired = plan.pair(values, k)
+    for source, source_share in zip(sources, share, strict=True):
+        paired = values.index_select(0, source)
+        part = _column(source_share, values)
         if kind == "soft":
-            total = total + share.to(values.dtype) * paired
+            total = total + part.to(values.dtype) * paired
         else:
-            total = torch.maximum(total, torch.where(share > 0, paired, torch.zeros_like(paired)))
+            total = torch.maximum(total, torch.where(part > 0, paired, torch.zeros_like(paired)))
     return total
 
 
-def mix_frames(plan: "MixPlan", target: Tensor, hop: int = 1, num_classes: int | None = None) -> Tensor:
+def mix_frames(
+    partner: Tensor,
+    weights: Tensor,
+    target: Tensor,
+    hop: int = 1,
+    num_classes: int | None = None,
+    partner_frames: Tensor | None = None,
+) -> Tensor:
     """Frame labels of the mixed batch: they follow the weights over time and move where the partner was moved.
 
     Args:
-        plan: The plan that the batch was mixed with.
+        partner: (B,) long, each row's partner.
+        weights: (2, B, T) weights of the row and of its partner, averaged over frequency.
         target: (B, C, T') floating-point labels, or (B, T') class indices, which need `num_classes`. Label j covers
             the frames (samples, for a waveform plan) j * hop .. (j + 1) * hop - 1; the last may be cut short.
         hop: Frames for each label.
         num_classes: The number of classes C, for class indices.
+        partner_frames: (B, T) long, the partner's frame that stands at each frame; None: frames stay where they are.
 
     Returns:
-        (B, C, T'): weights averaged over frequency and over the frames that each label covers.
+        (B, C, T'): weights averaged over the frames that each label covers.
 
     Raises:
         ValueError: If T' is not ceil(T / hop), or indices come without `num_classes`.
     """
-    _check_rows(plan, target, "target")
-    labels = -(-plan.time // hop)
+    _check_rows(weights[0], target, "target", axis=0)
+    time = weights.shape[2]
+    labels = -(-time // hop)
     if target.shape[-1] != labels:
-        raise ValueError(f"expected {labels} labels ({plan.time} frames, hop {hop}), got {target.shape[-1]}")
+        raise ValueError(f"expected {labels} labels ({time} frames, hop {hop}), got {target.shape[-1]}")
     values = _as_scores(target, num_classes, classes_last=False)
-    weights = plan.weights.mean(3).expand(-1, plan.batch, 1, plan.time).to(values.dtype)
-    own = values * _pool(weights[0], hop)
-    partner = plan.pair(values)
-    moved = plan.geometry.partner_frames(plan.time)
-    if moved is None:
-        return own + partner * _pool(weights[1], hop)
-    label = (moved // hop).clamp(0, labels - 1)[:, None, :].expand(plan.batch, values.shape[1], plan.time)
-    return own + _pool(partner.gather(2, label) * weights[1], hop)
+    own_weight, partner_weight = weights.to(values.dtype).unsqueeze(2)
+    theirs = values.index_select(0, partner)
+    own = values * _pool(own_weight, hop)
+    if partner_frames is None:
+        return own + theirs * _pool(partner_weight, hop)
+    label = (partner_frames // hop).clamp(0, labels - 1)[:, None, :].expand(-1, values.shape[1], -1)
+    return own + _pool(theirs.gather(2, label) * partner_weight, hop)
 
 
 def _pool(per_frame: Tensor, hop: int) -> Tensor:
@@ -175,21 +185,20 @@ def _pool(per_frame: Tensor, hop: int) -> Tensor:
     return per_frame if hop == 1 else F.avg_pool1d(per_frame, hop, ceil_mode=True)
 
 
-def mixed_accuracy(plan: "MixPlan", prediction: Tensor, target: Tensor) -> Tensor:
+def mixed_accuracy(sources: Tensor, share: Tensor, prediction: Tensor, target: Tensor) -> Tensor:
     """Accuracy where a prediction earns the share of the source that it names.
 
     Args:
-        plan: The plan that the batch was mixed with.
+        sources: (K, B).
+        share: (K, B).
         prediction: (B, C) scores for the mixed batch.
         target: (B,) class indices before mixing.
 
     Returns:
         A scalar in [0, 1], the mean over rows.
     """
-    _check_rows(plan, target, "target")
-    named = prediction.argmax(1)
-    hits = torch.stack([named == plan.pair(target, k) for k in range(plan.sources.shape[0])])
-    return (hits * plan.share).sum(0).mean()
+    _check_rows(sources, target, "target")
+    return ((prediction.argmax(1) == target[sources]) * share).sum(0).mean()
 
 
 def _as_scores(target: Tensor, num_classes: int | None, classes_last: bool) -> Tensor:
@@ -201,6 +210,11 @@ def _as_scores(target: Tensor, num_classes: int | None, classes_last: bool) -> T
     return scores if classes_last else scores.movedim(-1, 1)
 
 
-def _check_rows(plan: "MixPlan", values: Tensor, name: str) -> None:
-    if values.ndim == 0 or values.shape[0] != plan.batch:
-        raise ValueError(f"this plan is for {plan.batch} rows, got a {name} of shape {tuple(values.shape)}")
+def _column(per_row: Tensor, values: Tensor) -> Tensor:
+    """Shape (B,) numbers so that they multiply the rows of `values`, (B, ...)."""
+    return per_row.view(-1, *[1] * (values.ndim - 1))
+
+
+def _check_rows(sources: Tensor, values: Tensor, name: str, axis: int = 1) -> None:
+    if values.ndim == 0 or values.shape[0] != sources.shape[axis]:
+        raise ValueError(f"this plan is for {sources.shape[axis]} rows, got a {name} of shape {tuple(values.shape)}")
