@@ -1,6 +1,5 @@
 """Fetch archives over an unreliable line, and unpack them without trusting what is in them."""
 
-import logging
 import os
 import shutil
 import sys
@@ -17,7 +16,7 @@ from tqdm.auto import tqdm
 
 from .command import PrepareError
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16  # what a cut connection may lose
 
 
 class DownloadError(PrepareError):
@@ -119,7 +118,7 @@ def fetch(urls: Sequence[str], folder: Path, sha256: str | None, progress: bool 
         DownloadError: no address gives the file, or what came is not the file expected.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    logging.getLogger("pooch").setLevel(logging.ERROR)
+    pooch.get_logger().setLevel("WARNING")
     name = urls[0].rsplit("/", 1)[-1]
     failures = []
     for url in urls:

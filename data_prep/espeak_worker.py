@@ -11,6 +11,7 @@ Out: one line of JSON {"sample_rate": Hz, "lengths": [samples, ...]}, then all s
 import ctypes
 import json
 import sys
+from pathlib import Path
 
 _SYNCHRONOUS = 2  # espeak_AUDIO_OUTPUT: give the samples to a callback at once, play nothing
 _NO_EXIT = 0x8000
@@ -26,7 +27,10 @@ def main() -> None:
     sample_rate = library.espeak_Initialize(_SYNCHRONOUS, 0, job["data"].encode(), _NO_EXIT)
     if sample_rate <= 0:
         raise SystemExit(f"espeak-ng cannot read its data in {job['data']}")
-    if library.espeak_SetVoiceByName(job["voice"].encode()) != 0:
+    # espeak-ng takes a variant it does not know for none, and all speakers would sound alike.
+    variant = job["voice"].partition("+")[2]
+    known = not variant or (Path(job["data"]) / "voices" / "!v" / variant).is_file()
+    if library.espeak_SetVoiceByName(job["voice"].encode()) != 0 or not known:
         raise SystemExit(f"espeak-ng has no voice {job['voice']}")
     pieces: list[bytes] = []
 
