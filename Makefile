@@ -6,14 +6,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Version pins of everything that is installed here; the library itself accepts a range.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-RUN ?= runs/demo
 
 .PHONY: demo test lint format clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m data_prep.demo_speech --root data/demo
-	$(BIN)/python -m recipes.speech_commands.train --config recipes/speech_commands/conf/demo.yaml --run $(RUN) --resume auto
+	$(BIN)/python -m data_prep.speech_commands --root data/demo
+	$(BIN)/python -m recipes.speech_commands.train --config recipes/speech_commands/conf/demo.yaml --resume auto
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses auto $(PYTEST_ARGS)

@@ -50,8 +50,11 @@ def train(config: Config, name: str) -> dict[str, Any]:
     folder = Path(config.runs) / name
     state = _agree(fabric, folder, config)
     if state == "finished":
+        results = records.read_json(folder / RESULTS)
         _say(fabric, f"{folder} is finished")
-        return records.read_json(folder / RESULTS)
+        if fabric.global_rank == 0:
+            _tell(folder, results, sorted((folder / "pictures").glob("*.png")))
+        return results
     network = seeded(config.seed, len(task.labels), width=config.width, dropout=config.dropout)
     trainer = Trainer(fabric, config, network, job, folder, config.plain(), config.compile)
     if trainer.resume():
@@ -127,7 +130,7 @@ def draw(job: KeywordJob, metrics: list[dict[str, Any]], test: dict[str, Any], f
     return [viewing.save(figure, folder / "pictures" / f"{name}.png") for name, figure in figures.items()]
 
 
-def _tell(folder: Path, tested: dict[str, dict[str, Any]], pictures: list[Path]) -> None:
+def _tell(folder: Path, tested: dict[str, Any], pictures: list[Path]) -> None:
     for kind, file in (("last", LAST), ("best", BEST)):
         epoch, test = tested[kind]["epoch"], tested[kind]["test"]
         print(
