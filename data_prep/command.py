@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from jsonargparse import auto_cli
+from jsonargparse import ArgumentError, auto_cli
 
 from randommix_audio.data import AudioError, BankError
 
@@ -23,8 +23,8 @@ def one_line(error: BaseException) -> str:
 def run(function: Callable[..., Any], arguments: list[str] | None = None) -> None:
     """Call a function with options from the command line; mistakes end with `error: ...` and code 2."""
     try:
-        auto_cli(function, args=arguments, as_positional=False)
-    except (AudioError, BankError, PrepareError, OSError) as error:
+        auto_cli(function, args=arguments, as_positional=False, exit_on_error=False)
+    except (AudioError, BankError, PrepareError, OSError, ArgumentError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:

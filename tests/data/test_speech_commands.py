@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from data_prep import speech_commands
-from data_prep.command import PrepareError
+from data_prep.command import PrepareError, run
 from data_prep.protocols import COMMANDS
 from data_prep.speech_commands import prepare
 from data_prep.word_folders import read_list, scan, which_set, without_suffix
@@ -261,3 +261,15 @@ def test_the_real_clips_give_the_counts_of_their_lists(real_data, tmp_path):
     assert {split: sum(column) for split, column in counts.items()} == {"train": 3588, "validation": 664, "test": 1008}
     assert counts["test"][:4] == [211, 91, 68, 70]
     assert len(task.noise) == 6
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--protocol", "kaggle"], ["--rot", "x"], ["--seconds", "many"], ["--seconds", "0"], ["--version", "3"]]
+)
+def test_a_mistake_in_an_option_is_one_line(tmp_path, wrong, capsys):
+    with pytest.raises(SystemExit) as left:
+        run(speech_commands.main, ["--root", str(corpus(tmp_path, ("yes", "no"))), *wrong])
+    assert left.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert told.count("\n") == 1
