@@ -103,13 +103,13 @@ class KeywordJob:
         return Outcome(loss, plan.accuracy(logits.detach(), batch.target), len(batch))
 
     def galleries(self, rows: int = 8) -> dict[str, Any]:
-        """Pictures of the first batch: `mixes` as the first step mixed it, `methods` each method on two clips."""
+        """Pictures of the first batch: `mixes` as half-way through training, `methods` each method on two clips."""
         from randommix_audio import viewing
 
         generator = rma.step_generator(self.config.seed, 0, device=self.fabric.device)
         batch = next(self.batches(0))
         x = self.prepare(batch, generator)
-        plan = self.mix(x, batch, Moment(step=0, progress=0.0, generator=generator))
+        plan = self.mix(x, batch, Moment(step=0, progress=0.5, generator=generator))
         names = [self.task.labels[i] for i in batch.target.tolist()]
         figures = {"mixes": viewing.show(x, plan, rows=min(rows, len(names)), names=names, front_end=self.front_end)}
         methods = self.config.candidates if self.config.mixer == "randommix" else [self.config.mixer]
