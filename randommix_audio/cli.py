@@ -65,30 +65,20 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder to write to; made when missing",
     )
-    preview.add_argument(
-        "--methods", type=_names, default="all", metavar="A,B,...", help="mixers, separated by commas"
-    )
+    preview.add_argument("--methods", type=_names, default="all", metavar="A,B,...", help="mixers, separated by commas")
     preview.add_argument("--preset", default="whisper", help=f"front end, one of {', '.join(PRESETS)}")
     preview.add_argument("--seed", type=int, default=0, help="seed of the draws")
-    preview.add_argument(
-        "--per", choices=("row", "batch"), default="row", help="draw for each file, or once for all"
-    )
-    preview.add_argument(
-        "--alpha", type=float, default=1.0, help="the share is drawn from Beta(alpha, alpha)"
-    )
+    preview.add_argument("--per", choices=("row", "batch"), default="row", help="draw for each file, or once for all")
+    preview.add_argument("--alpha", type=float, default=1.0, help="the share is drawn from Beta(alpha, alpha)")
     preview.add_argument(
         "--variant",
         choices=("default", "official"),
         default="default",
         help="right for speech, or as in the published code",
     )
-    preview.add_argument(
-        "--seconds", type=float, default=10.0, help="how much of the start of each file to take"
-    )
+    preview.add_argument("--seconds", type=float, default=10.0, help="how much of the start of each file to take")
     preview.add_argument("--rows", type=int, default=4, help="files to show for each method")
-    preview.add_argument(
-        "--domain-wave", action="store_true", help="mix waveforms and write the mixed WAV files"
-    )
+    preview.add_argument("--domain-wave", action="store_true", help="mix waveforms and write the mixed WAV files")
     preview.set_defaults(run=_preview)
 
     version = commands.add_parser("version", help="print the versions of this package, Python and torch")

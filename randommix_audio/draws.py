@@ -55,10 +55,13 @@ class Draws:
         device: Where the results are wanted.
 
     Raises:
-        ValueError: If the generator lives on a third device.
+        TypeError: If the generator is something else.
+        ValueError: If it lives on a third device.
     """
 
     def __init__(self, generator: Generator | None, device: torch.device) -> None:
+        if generator is not None and not hasattr(generator, "get_state"):
+            raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
         if generator is not None and generator.device.type not in ("cpu", device.type):
             raise ValueError(f"generator lives on {generator.device}; it must live on the CPU or on {device}")
         self.generator = generator
@@ -80,22 +83,19 @@ class Draws:
     def beta(self, alpha: float, *shape: int) -> Tensor:
         """Beta(alpha, alpha) float32 numbers in [0, 1].
 
-        A Beta variable is G / (G + H) of two Gamma(alpha) variables. They are drawn in float64 because a small alpha
-        underflows float32; where both underflow all the same, a fair coin decides, which is the limit of alpha = 0.
+        A Beta variable is G / (G + H) of two Gamma(alpha) variables, and a Gamma(alpha) variable is a Gamma(alpha + 1)
+        one times U^(1 / alpha) (Marsaglia and Tsang 2000). In logarithms nothing underflows, however small alpha is.
         """
         if alpha == 1.0:
             return self.uniform(*shape)
-        origin = torch.device("cpu") if self.origin.type == "mps" else self.origin  # MPS has neither float64 nor gamma
+        origin = torch.device("cpu") if self.origin.type == "mps" else self.origin  # gamma is not drawn on MPS
         generator = self.generator if self.generator is not None and self.generator.device == origin else None
         if generator is None and self.generator is not None:
-            seed = int(host_uniforms(self.generator, 1)[0] * 2**53)
-            generator = Generator().manual_seed(seed)
-        concentration = torch.full((2, *shape), alpha, dtype=torch.float64, device=origin)
-        first, second = torch._standard_gamma(concentration, generator=generator)
-        coin = (torch.rand(shape, generator=generator, device=origin) < 0.5).to(first.dtype)
-        total = first + second
-        ratio = torch.where(total > 0, first / total.clamp(min=torch.finfo(total.dtype).tiny), coin)
-        return self._moved(ratio.float())
+            generator = Generator().manual_seed(int(self.host(1)[0] * 2**53))
+        gamma = torch._standard_gamma(torch.full((2, *shape), alpha + 1, device=origin), generator=generator)
+        uniform = torch.rand((2, *shape), generator=generator, device=origin)
+        first, second = gamma.log() + uniform.clamp(min=1e-30).log() / alpha
+        return self._moved(torch.sigmoid(first - second))
 
     def from_host(self, numbers: list[int]) -> Tensor:
         """Whole numbers that Python knows, as a long tensor on the device."""

@@ -4,8 +4,7 @@ Shapes: n rows, F frequency bins, T frames. Every tensor of a geometry has n row
 holds no reference to the data; a mixer draws it once and it is used on any tensor aligned with the batch.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -24,11 +23,13 @@ class Span:
         own: (n,) valid frames of the row.
         both: (n,) frames over which the two are mixed; 0 for a row that is not mixed.
         out: (n,) valid frames of the output.
+        fill: What stands from `out` to `own` where the output is shorter than the row; None: it is never shorter.
     """
 
     own: Tensor
     both: Tensor
     out: Tensor
+    fill: float | None = None
 
     def limit(self, own_weight: Tensor, time: int) -> Tensor:
         """Restrict the weight of the row itself, (n or 1, 1, F or 1, T or 1), to the frames where both are valid."""
@@ -36,6 +37,13 @@ class Span:
         own, both, out = (limit.view(-1, 1, 1, 1) for limit in (self.own, self.both, self.out))
         own_weight = torch.where(frames < both, own_weight, torch.ones_like(own_weight))
         return torch.where((frames >= own) & (frames < out), torch.zeros_like(own_weight), own_weight)
+
+    def cut_off(self, time: int) -> Tensor | None:
+        """The row's frames beyond the output's end, (n, 1, 1, T) bool; None where there are none."""
+        if self.fill is None:
+            return None
+        frames = frame_numbers(time, self.own.device)
+        return (frames >= self.out.view(-1, 1, 1, 1)) & (frames < self.own.view(-1, 1, 1, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,12 +73,25 @@ class Geometry:
         own_weight = self.own_weight(freq, time)
         return own_weight if self.span is None else self.span.limit(own_weight, time)
 
+    def cut_off(self, time: int) -> Tensor | None:
+        """Frames where neither source counts, (n, 1, 1, T) bool; None where there are none."""
+        return None if self.span is None else self.span.cut_off(time)
+
     def mix(self, own: Tensor, partner: Tensor) -> Tensor:
         """Mix rows with their partners, both (n, C, F, T)."""
         weight = self.weight(own.shape[2], own.shape[3])
         partner = self.warp(partner)
         if weight.dtype == torch.bool:
-            return torch.where(weight, own, partner)
+            mixed = torch.where(weight, own, partner)
+        else:
+            mixed = self.interpolate(own, partner, weight)
+        cut_off = self.cut_off(own.shape[3])
+        if cut_off is None or self.span is None or self.span.fill is None:
+            return mixed
+        return mixed.masked_fill(cut_off, self.span.fill)
+
+    def interpolate(self, own: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
+        """Mix by weights between 0 and 1."""
         return own.lerp(partner, (1 - weight).to(own.dtype))
 
     def mix_batch(self, x: Tensor, partner_index: Tensor) -> Tensor:
@@ -88,9 +109,12 @@ class Constant(Geometry):
 
     Attributes:
         own: (n or 1,) float32 in [0, 1].
+        some_alone: Whether some rows or frames are not mixed at all; these are copied, because a weight of 0 does not
+            keep an infinite value of the other source out.
     """
 
     own: Tensor
+    some_alone: bool = False
 
     def own_weight(self, freq: int, time: int) -> Tensor:
         return self.own.view(-1, 1, 1, 1)
@@ -99,6 +123,12 @@ class Constant(Geometry):
         mixed_frames = both if self.span is None else self.span.both
         return (1 - self.own) * (freq * mixed_frames)
 
+    def interpolate(self, own: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
+        mixed = super().interpolate(own, partner, weight)
+        if not self.some_alone:
+            return mixed
+        return torch.where(weight == 1, own, torch.where(weight == 0, partner, mixed))
+
     def fits(self, freq: int, time: int, drawn_freq: int, drawn_time: int) -> bool:
         return self.span is None or time == drawn_time
 
@@ -106,6 +136,9 @@ class Constant(Geometry):
 @dataclass(frozen=True, eq=False)
 class Untouched(Constant):
     """Every row keeps itself; `own` is one."""
+
+    def mix(self, own: Tensor, partner: Tensor) -> Tensor:
+        return own.clone()
 
     def mix_batch(self, x: Tensor, partner_index: Tensor) -> Tensor:
         return x.clone()
@@ -199,7 +232,8 @@ class Grouped(Geometry):
     """A geometry of its own for each group of rows.
 
     Attributes:
-        groups: For each group the (n_k,) long rows of the batch that belong to it; together they are all rows, once.
+        groups: For each group the (n_k,) long rows of the batch that belong to it. A group may be padded with rows that
+            are read nowhere, so that the number of groups does not depend on what was drawn.
         parts: The geometry of each group.
         inverse: (n,) long, where each row stands when the groups are written one after the other.
     """
@@ -209,47 +243,62 @@ class Grouped(Geometry):
     inverse: Tensor
 
     def own_weight(self, freq: int, time: int) -> Tensor:
-        parts = [
-            part.weight(freq, time).float().expand(rows.shape[0], 1, freq, time)
-            for rows, part in zip(self.groups, self.parts, strict=True)
-        ]
-        return torch.cat(parts).index_select(0, self.inverse)
+        weights = [part.weight(freq, time).float() for part in self.parts]
+        return self._in_order([weight.expand(-1, 1, freq, time) for weight in self._each_row(weights)])
 
     def partner_area(self, freq: int, both: Tensor) -> Tensor:
-        parts = [
-            part.partner_area(freq, both[rows]).expand(rows.shape)
-            for rows, part in zip(self.groups, self.parts, strict=True)
-        ]
-        return torch.cat(parts).index_select(0, self.inverse)
+        areas = [part.partner_area(freq, both[rows]) for rows, part in zip(self.groups, self.parts, strict=True)]
+        return self._in_order(self._each_row(areas))
+
+    def cut_off(self, time: int) -> Tensor | None:
+        cuts = [part.cut_off(time) for part in self.parts]
+        if all(cut is None for cut in cuts):
+            return None
+        none = torch.zeros(1, 1, 1, time, dtype=torch.bool, device=self.inverse.device)
+        return self._in_order(self._each_row([none if cut is None else cut for cut in cuts]))
 
     def warp(self, partner: Tensor) -> Tensor:
-        moved = [part.warp(partner.index_select(0, rows)) for rows, part in zip(self.groups, self.parts, strict=True)]
-        return torch.cat(moved).index_select(0, self.inverse)
+        return self._in_order(
+            [part.warp(partner.index_select(0, rows)) for rows, part in zip(self.groups, self.parts, strict=True)]
+        )
 
     def partner_frames(self, time: int) -> Tensor | None:
-        still = torch.arange(time, device=self.inverse.device)
-        parts = [part.partner_frames(time) for part in self.parts]
-        if all(part is None for part in parts):
+        moved = [part.partner_frames(time) for part in self.parts]
+        if all(frames is None for frames in moved):
             return None
-        moved = [
-            (still if part is None else part).expand(rows.shape[0], time)
-            for rows, part in zip(self.groups, parts, strict=True)
-        ]
-        return torch.cat(moved).index_select(0, self.inverse)
+        still = torch.arange(time, device=self.inverse.device)[None]
+        return self._in_order(self._each_row([still if frames is None else frames for frames in moved]))
 
     def mix_batch(self, x: Tensor, partner_index: Tensor) -> Tensor:
-        mixed = torch.empty_like(x)
+        mixed = []
         for rows, part in zip(self.groups, self.parts, strict=True):
-            own = x.index_select(0, rows)
             partner = x.index_select(0, partner_index.index_select(0, rows))
-            mixed.index_copy_(0, rows, part.mix(own, partner))
-        return mixed
+            mixed.append(part.mix(x.index_select(0, rows), partner))
+        return self._in_order(mixed)
 
     def fits(self, freq: int, time: int, drawn_freq: int, drawn_time: int) -> bool:
         return all(part.fits(freq, time, drawn_freq, drawn_time) for part in self.parts)
 
+    def _each_row(self, values: list[Tensor]) -> list[Tensor]:
+        """Give every row of a group an entry where the group shares one."""
+        return [value.expand(rows.shape[0], *value.shape[1:]) for rows, value in zip(self.groups, values, strict=True)]
+
+    def _in_order(self, values: list[Tensor]) -> Tensor:
+        return torch.cat(values).index_select(0, self.inverse)
+
 
 _KINDS: dict[str, type] = {kind.__name__: kind for kind in (Span, Constant, Untouched, Box, ResizedBox, Mask, Grouped)}
+
+
+def move(value: Any, device: torch.device | str) -> Any:
+    """A geometry, or any part of one, on another device."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, tuple):
+        return tuple(move(item, device) for item in value)
+    if type(value).__name__ in _KINDS:
+        return replace(value, **{item.name: move(getattr(value, item.name), device) for item in fields(value)})
+    return value
 
 
 def pack(value: Any) -> Any:
@@ -259,29 +308,25 @@ def pack(value: Any) -> Any:
     if type(value).__name__ in _KINDS:
         parts = {item.name: getattr(value, item.name) for item in fields(value)}
         return {type(value).__name__: {name: pack(part) for name, part in parts.items() if part is not None}}
-    return torch.tensor(value) if isinstance(value, bool) else value
+    if isinstance(value, bool | float):
+        return torch.tensor(value, dtype=torch.bool if isinstance(value, bool) else torch.float64)
+    return value
 
 
 def unpack(packed: Any) -> Any:
     """Undo `pack`.
 
     Raises:
-        ValueError: If a name is not one of a geometry of this version.
+        ValueError: If it is not a geometry of this version.
     """
     if isinstance(packed, list):
         return tuple(unpack(item) for item in packed)
     if isinstance(packed, dict):
-        (name, parts), *rest = packed.items()
-        if name not in _KINDS or rest:
-            raise ValueError(f"not a geometry of this version: {', '.join(packed)}")
-        return _KINDS[name](**{key: unpack(part) for key, part in parts.items()})
-    return bool(packed) if packed.dtype == torch.bool and packed.ndim == 0 else packed
-
-
-def map_tensors(packed: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """Apply `function` to every tensor of a packed geometry."""
-    if isinstance(packed, list):
-        return [map_tensors(item, function) for item in packed]
-    if isinstance(packed, dict):
-        return {key: map_tensors(part, function) for key, part in packed.items()}
-    return function(packed)
+        if len(packed) != 1 or next(iter(packed)) not in _KINDS:
+            raise ValueError(f"not a geometry of this version: {', '.join(map(str, packed))}")
+        ((name, parts),) = packed.items()
+        try:
+            return _KINDS[name](**{key: unpack(part) for key, part in parts.items()})
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"not the state of a {name}: {error}") from error
+    return packed.item() if packed.ndim == 0 else packed

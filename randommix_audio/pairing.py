@@ -20,7 +20,8 @@ def draw_partners(
     - derangement: the next row on a random cycle through the batch; no row meets itself in a batch of two or more.
     - roll: the row before (torchvision); the first row meets the last.
     - flip: the batch read backwards (timm); the middle row of an odd batch meets itself.
-    - neighbour: the next longer row, equal lengths in random order; the longest row meets the one before it.
+    - neighbour: the next row in order of length, the longer or the shorter one by the toss of a coin for the batch;
+      equal lengths are in random order, and the row at the end meets the one before it.
 
     Args:
         pairing: One of `PAIRINGS`.
@@ -50,7 +51,7 @@ def draw_partners(
         linked = order
         order = _eligible_first(here, rows)
     else:
-        linked = order[_next_position(pairing, here, count)]
+        linked = order[_next_position(pairing, here, count, draws)]
     partner = torch.empty_like(order).scatter_(0, order, linked)
     return partner if rows is None else torch.where(rows, partner, here)
 
@@ -59,13 +60,15 @@ def _eligible_first(order: Tensor, rows: Tensor | None) -> Tensor:
     return order if rows is None else order[(~rows)[order].to(torch.uint8).argsort(stable=True)]
 
 
-def _next_position(pairing: str, here: Tensor, count: Tensor) -> Tensor:
+def _next_position(pairing: str, here: Tensor, count: Tensor, draws: Draws) -> Tensor:
     if pairing == "roll":
         position = torch.remainder(here - 1, count.clamp(min=1))
     elif pairing == "flip":
         position = count - 1 - here
     elif pairing == "neighbour":
-        position = torch.where(here + 1 < count, here + 1, count - 2)
+        longer = torch.where(here + 1 < count, here + 1, count - 2)
+        shorter = torch.where(here > 0, here - 1, 1)
+        position = torch.where(draws.uniform(1) < 0.5, longer, shorter)
     else:
         position = torch.remainder(here + 1, count.clamp(min=1))
-    return torch.where(here < count, position.clamp(min=0), here)
+    return torch.where(here < count, torch.minimum(position.clamp(min=0), count - 1), here)

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from randommix_audio import targets
-from randommix_audio.geometry import Geometry, Untouched, map_tensors, pack, unpack
+from randommix_audio.geometry import Geometry, Untouched, move, pack, unpack
 from randommix_audio.layout import (
     LAYOUTS,
-    frame_numbers,
     from_bcft,
     layout_of_companion,
     resolve_layout,
@@ -41,7 +40,6 @@ class MixPlan:
         time: T of that batch.
         layout: Its axis order.
         lengths: (B,) long, valid frames of each output row; None where the batch has no lengths.
-        fill: Value beyond `lengths`, where the output may be shorter than the row was; None: nothing is filled.
     """
 
     sources: Tensor
@@ -52,7 +50,6 @@ class MixPlan:
     time: int
     layout: str
     lengths: Tensor | None = None
-    fill: float | None = None
 
     @property
     def batch(self) -> int:
@@ -74,9 +71,8 @@ class MixPlan:
         """Weights of the sources, float32, broadcastable to (K, B, 1, F, T); made anew at each call."""
         own = self.geometry.weight(self.freq, self.time).float()
         both = torch.stack([own, 1 - own])
-        if self.fill is None or self.lengths is None:
-            return both
-        return both * (frame_numbers(self.time, own.device) < self.lengths.view(-1, 1, 1, 1))
+        cut_off = self.geometry.cut_off(self.time)
+        return both if cut_off is None else torch.where(cut_off, 0.0, both)
 
     def apply(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """Mix a batch as planned.
@@ -105,11 +101,13 @@ class MixPlan:
                 f"this plan's weights vary over {self.freq} bins x {self.time} frames, got {freq} x {time}; "
                 "draw a plan from a tensor of that size, or use plan.mix_frames for frame labels"
             )
-        mixed = self.geometry.mix_batch(canonical, self.sources[1])
-        if self.fill is not None and self.lengths is not None:
-            mixed = mixed.masked_fill(frame_numbers(time, x.device) >= self.lengths.view(-1, 1, 1, 1), self.fill)
-        mixed = from_bcft(mixed, layout)
-        return mixed if out is None else out.copy_(mixed)
+        mixed = from_bcft(self.geometry.mix_batch(canonical, self.sources[1]), layout)
+        if out is not None:
+            if out.shape != x.shape or out.dtype != x.dtype:
+                raise ValueError(f"out must be {tuple(x.shape)} {x.dtype}, got {tuple(out.shape)} {out.dtype}")
+            return out.copy_(mixed)
+        strides = torch.empty_like(x, device="meta").stride()
+        return mixed if mixed.stride() == strides else torch.empty_like(x).copy_(mixed)
 
     def pair(self, values: Tensor, k: int = 1) -> Tensor:
         """The k-th source's entry for each row: `values[sources[k]]`, for values with B rows of any kind."""
@@ -120,7 +118,7 @@ class MixPlan:
         criterion: Callable[..., Tensor],
         prediction: Tensor,
         target: Tensor,
-        reduction: Literal["mean", "sum", "none"] = "mean",
+        reduction: Literal["mean", "sum", "none"] | None = None,
         **options: Any,
     ) -> Tensor:
         """Share-weighted loss of a prediction for the mixed batch; see `randommix_audio.targets.mixed_loss`."""
@@ -148,21 +146,25 @@ class MixPlan:
             self,
             sources=self.sources.to(device),
             share=self.share.to(device),
-            geometry=unpack(map_tensors(pack(self.geometry), lambda tensor: tensor.to(device))),
+            geometry=move(self.geometry, device),
             lengths=None if self.lengths is None else self.lengths.to(device),
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The plan as nested dicts and lists of tensors, which `torch.load(..., weights_only=True)` reads back."""
-        numbers = [self.freq, self.time, LAYOUTS.index(self.layout)]
+        """The plan as nested dicts and lists of tensors, which `torch.load(..., weights_only=True)` reads back.
+
+        Raises:
+            ValueError: If the method is not one of this library.
+        """
+        if unknown := set(self.methods) - set(METHODS):
+            raise ValueError(f"plans of {', '.join(unknown)} cannot be stored: not a method of this library")
         state = {
             "sources": self.sources,
             "share": self.share,
             "geometry": pack(self.geometry),
             "methods": torch.tensor([METHODS.index(name) for name in self.methods]),
-            "shape": torch.tensor(numbers),
+            "shape": torch.tensor([self.freq, self.time, LAYOUTS.index(self.layout)]),
             "lengths": self.lengths,
-            "fill": None if self.fill is None else torch.tensor(self.fill, dtype=torch.float64),
         }
         return {name: value for name, value in state.items() if value is not None}
 
@@ -176,8 +178,9 @@ class MixPlan:
         needed = {"sources", "share", "geometry", "methods", "shape"}
         if missing := needed - state.keys():
             raise ValueError(f"not the state of a MixPlan: {', '.join(sorted(missing))} is missing")
+        if unknown := state.keys() - needed - {"lengths"}:
+            raise ValueError(f"not the state of a MixPlan of this version: {', '.join(sorted(unknown))} is unknown")
         freq, time, layout = state["shape"].tolist()
-        fill = state.get("fill")
         return cls(
             sources=state["sources"],
             share=state["share"],
@@ -187,7 +190,6 @@ class MixPlan:
             time=time,
             layout=LAYOUTS[layout],
             lengths=state.get("lengths"),
-            fill=None if fill is None else float(fill),
         )
 
     def __repr__(self) -> str:

@@ -5,6 +5,7 @@ B rows, K sources for each row, C classes. `sources`, (K, B) long, says which ro
 """
 
 import copy
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,7 @@ def mixed_loss(
     criterion: Criterion,
     prediction: Tensor,
     target: Tensor,
-    reduction: str = "mean",
+    reduction: str | None = None,
     **options: Any,
 ) -> Tensor:
     """Loss of a mixed batch: for each row the losses against its sources' targets, weighted by their shares.
@@ -32,9 +33,10 @@ def mixed_loss(
     `reduction="none"`, a module with a `reduction` is copied and the copy set to "none".
 
     "mean" is the mean over rows of the share-weighted loss, a row's loss being the mean over its remaining axes. Where
-    the targets are class indices and the criterion is `cross_entropy` or `nll_loss` (as function or module), it counts
-    as in PyTorch: the sum of weighted losses over the sum of the class weights of the targets, ignored targets counting
-    nothing; both sums are share-weighted, so that an unmixed batch gives exactly PyTorch's mean.
+    the targets are class indices and the criterion is `cross_entropy` or `nll_loss` (as function, module or
+    functools.partial), it counts as in PyTorch: the sum of weighted losses over the sum of the class weights of the
+    targets, ignored targets counting nothing; both sums are share-weighted, so that an unmixed batch gives exactly
+    PyTorch's mean. Any other criterion gets the plain mean of its per-row values.
 
     Args:
         sources: (K, B).
@@ -42,12 +44,22 @@ def mixed_loss(
         criterion: Function or module of (prediction, target) that can give per-row values.
         prediction: (B, ...) model output for the mixed batch.
         target: (B, ...) targets of the batch before mixing.
-        reduction: "mean", "sum" or "none" (per-row values, (B, ...)).
+        reduction: "mean", "sum" or "none" (per-row values, (B, ...)); None: what a module criterion was made with, if
+            that is "mean" or "sum", else the mean.
         **options: Passed to a function criterion, as in `plan.loss(F.cross_entropy, z, y, label_smoothing=0.1)`.
 
     Raises:
         ValueError: If the criterion gives only a mean, the reduction is unknown or the target has another row count.
     """
+    if isinstance(criterion, functools.partial):
+        options = {**criterion.keywords, **options}
+        criterion = criterion.func
+    criterion = getattr(criterion, "_orig_mod", criterion)  # torch.compile wraps modules
+    if reduction is None:
+        own = getattr(criterion, "reduction", "mean")
+        if own not in ("mean", "sum", "none"):
+            raise ValueError(f'the criterion reduces by {own!r}; say reduction="mean", "sum" or "none" to plan.loss')
+        reduction = "sum" if own == "sum" else "mean"
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f'reduction must be "mean", "sum" or "none", got {reduction!r}')
     _check_rows(sources, target, "target")
@@ -62,8 +74,9 @@ def mixed_loss(
                 f"the criterion gave a result of shape {tuple(values.shape)} for {source.shape[0]} rows; a mixed loss "
                 'needs one value for each row: pass a criterion that takes reduction="none" (or was made with it)'
             )
+        values = values.to(torch.promote_types(values.dtype, torch.float32))
         part = _column(source_share.to(values.dtype), values)
-        losses.append(part * values)
+        losses.append(torch.where(part > 0, part * values, 0.0))  # an infinite loss of a share of 0 is no loss
         weight = _class_weight(criterion, options, paired)
         if weight is not None:
             counts.append(part * weight.to(values.dtype))
@@ -84,9 +97,9 @@ def _per_row(criterion: Criterion, options: dict[str, Any]) -> Criterion:
             criterion.reduction = "none"  # type: ignore[assignment]
         return criterion
     try:
-        parameters = inspect.signature(criterion).parameters.values()
+        parameters = tuple(inspect.signature(criterion).parameters.values())
     except (TypeError, ValueError):  # built-in functions show no signature
-        parameters = {}.values()
+        parameters = ()
     named = any(p.name == "reduction" or p.kind is p.VAR_KEYWORD for p in parameters)
     more = {"reduction": "none"} if named else {}
     return lambda prediction, target: criterion(prediction, target, **options, **more)
@@ -114,7 +127,8 @@ def mix_targets(
     Args:
         sources: (K, B).
         share: (K, B).
-        target: (B,) class indices, which need `num_classes`; or (B, ...) floating-point, soft or multi-hot.
+        target: (B,) class indices from 0, which need `num_classes`; or (B, ...) floating-point or bool, soft or
+            multi-hot. Ignored indices such as -100 have no soft target: use `mixed_loss`.
         num_classes: The number of classes C.
         kind: "soft" weighs the sources by their shares; "union" takes the maximum over sources with a share above 0
             (multi-label: everything that can be heard counts whole).
@@ -176,8 +190,16 @@ def mix_frames(
     own = values * _pool(own_weight, hop)
     if partner_frames is None:
         return own + theirs * _pool(partner_weight, hop)
-    label = (partner_frames // hop).clamp(0, labels - 1)[:, None, :].expand(-1, values.shape[1], -1)
-    return own + _pool(theirs.gather(2, label) * partner_weight, hop)
+    source = (partner_frames // hop).clamp(0, labels - 1)
+    if hop == 1:
+        return own + theirs.gather(2, source[:, None, :].expand_as(theirs)) * partner_weight
+    # How much of each of the partner's labels (first) each label gets (second), gathered without a value per sample.
+    label = torch.arange(time, device=source.device) // hop
+    covered = torch.full((labels,), hop, device=source.device)
+    covered[-1] = time - hop * (labels - 1)
+    flow = torch.zeros(source.shape[0], labels * labels, dtype=values.dtype, device=source.device)
+    flow.scatter_add_(1, source * labels + label, (partner_weight[:, 0] / covered[label]).expand(source.shape))
+    return own + theirs @ flow.view(-1, labels, labels)
 
 
 def _pool(per_frame: Tensor, hop: int) -> Tensor:
@@ -196,14 +218,29 @@ def mixed_accuracy(sources: Tensor, share: Tensor, prediction: Tensor, target: T
 
     Returns:
         A scalar in [0, 1], the mean over rows.
+
+    Raises:
+        ValueError: If a shape is another.
     """
     _check_rows(sources, target, "target")
+    _check_rows(sources, prediction, "prediction")
+    if prediction.ndim != 2 or target.ndim != 1:
+        raise ValueError(
+            f"expected (B, C) scores and (B,) targets, got {tuple(prediction.shape)}, {tuple(target.shape)}"
+        )
     return ((prediction.argmax(1) == target[sources]) * share).sum(0).mean()
 
 
 def _as_scores(target: Tensor, num_classes: int | None, classes_last: bool) -> Tensor:
     if target.is_floating_point():
         return target
+    if target.dtype == torch.bool:
+        return target.float()
+    wanted = 1 if classes_last else 2
+    if target.ndim != wanted:
+        raise ValueError(
+            f"class indices must have {wanted} axes, got {tuple(target.shape)}; make multi-hot targets floating-point"
+        )
     if num_classes is None:
         raise ValueError("class indices are mixed only with num_classes; floating-point targets as they are")
     scores = F.one_hot(target.long(), num_classes).float()

@@ -55,13 +55,16 @@ class Rows:
         mixed = None if self.mixed is None else self.mixed[rows]
         return replace(self, count=rows.shape[0], own=self.own[rows], partner=self.partner[rows], mixed=mixed)
 
-    def span(self, policy: str) -> Span:
+    def span(self, policy: str, fill: float) -> Span | None:
         """What happens along time for methods that mix every frame; see `Mixup` for the policies."""
+        if not self.ragged:
+            return None
         both = self.both
         if policy == "anchor":
             return Span(self.own, torch.where(self.partner <= self.own, both, 0), self.own)
-        out = torch.maximum(self.own, self.partner) if policy == "longest" else torch.minimum(self.own, self.partner)
-        return Span(self.own, both, out if self.mixed is None else torch.where(self.mixed, out, self.own))
+        out = torch.maximum(self.own, self.partner) if policy == "longest" else both
+        out = out if self.mixed is None else torch.where(self.mixed, out, self.own)
+        return Span(self.own, both, out, fill if policy == "shortest" else None)
 
 
 class Mixer(nn.Module):
@@ -115,10 +118,6 @@ class Mixer(nn.Module):
         """
         raise TypeError(f"{type(self).__name__} cannot be drawn")
 
-    def fill_value(self) -> float | None:
-        """What stands beyond the output's lengths; None where no row can become shorter."""
-        return None
-
     def set_progress(self, progress: float) -> None:
         """Tell how much of the training is done, in [0, 1]; a schedule of `p` follows it.
 
@@ -139,7 +138,6 @@ class Mixer(nn.Module):
         (start, low), (end, high) = before[-1], after[0]
         return low + (high - low) * (self.progress - start) / (end - start)
 
-    @torch.no_grad()
     def plan(
         self,
         x: Tensor,
@@ -152,48 +150,45 @@ class Mixer(nn.Module):
 
         Args:
             x: Floating-point batch in the mixer's layout.
-            lengths: (B,) integers, valid frames of each row; None: all of them. Frames beyond are never mixed in.
+            lengths: (B,) integers in [0, T], valid frames of each row; None: all of them. Frames beyond are never mixed
+                in. Lengths on an accelerator are clamped, because checking them would wait for it.
             rows: (B,) bool, rows that may be mixed or used as partners at all; None: every row.
             generator: On the CPU or on the device of `x`; None: torch's default generator.
             saliency: (B, F, T), or a callable that gives it; only methods that follow saliency look at it.
 
         Raises:
             TypeError: If `x` is not floating-point, or lengths or rows have the wrong kind of entries.
-            ValueError: If a shape does not fit.
+            ValueError: If a shape does not fit, or a length is out of range.
         """
-        layout = resolve_layout(x, self.layout)
-        if not x.is_floating_point():
-            raise TypeError(f"only floating-point batches can be mixed, got {x.dtype}")
-        batch, _, freq, time = to_bcft(x, layout).shape
+        layout, (batch, freq, time) = _read_batch(x, self.layout)
         lengths = _check_lengths(lengths, batch, time, x.device)
         rows = _check_rows(rows, batch, x.device)
         draws = Draws(generator, x.device)
         p = self.current_p
-        if self.per == "batch" and p < 1 and draws.host(1)[0] >= p:
+        if batch == 0 or (self.per == "batch" and p < 1 and draws.host(1)[0] >= p):
             return identity_plan(x, layout, lengths)
 
-        with torch.autocast(x.device.type, enabled=False):
+        # A plan drawn in inference mode or under autocast must serve a training step all the same.
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             partner = draw_partners(self.pairing, batch, draws, rows, lengths)
             mixed = _choose_rows(p, batch, draws, rows) if self.per == "row" else rows
             here = torch.arange(batch, device=x.device)
             if mixed is not None:
                 partner = torch.where(mixed, partner, here)
-            own = torch.full((batch,), time, device=x.device) if lengths is None else lengths
             ragged = lengths is not None
+            own = torch.full((batch,), time, device=x.device) if lengths is None else lengths
             context = Rows(batch, freq, time, own, own[partner], mixed, ragged, x.dtype, x.device)
             geometry, out, methods = self.draw_geometry(draws, context)
-            share = _measure_share(geometry, context, out)
-        return MixPlan(
-            sources=torch.stack([here, partner]),
-            share=share,
-            geometry=geometry,
-            methods=methods,
-            freq=freq,
-            time=time,
-            layout=layout,
-            lengths=out if ragged else None,
-            fill=self.fill_value() if ragged else None,
-        )
+            return MixPlan(
+                sources=torch.stack([here, partner]),
+                share=_measure_share(geometry, context, out),
+                geometry=geometry,
+                methods=methods,
+                freq=freq,
+                time=time,
+                layout=layout,
+                lengths=out if ragged else None,
+            )
 
     def forward(
         self,
@@ -205,8 +200,7 @@ class Mixer(nn.Module):
     ) -> tuple[Tensor, MixPlan]:
         """Draw a plan and apply it; see `plan`. In eval(): `x` itself and the plan that leaves every row alone."""
         if not self.training:
-            layout = resolve_layout(x, self.layout)
-            batch, _, _, time = to_bcft(x, layout).shape
+            layout, (batch, _, time) = _read_batch(x, self.layout)
             return x, identity_plan(x, layout, _check_lengths(lengths, batch, time, x.device))
         plan = self.plan(x, lengths, rows, generator, saliency)
         return plan.apply(x), plan
@@ -216,10 +210,22 @@ class Mixer(nn.Module):
         return rows.count if self.per == "row" else 1
 
     def extra_repr(self) -> str:
-        """The arguments that differ from a plain mixer's."""
-        return f"p={self.p}, per={self.per!r}, pairing={self.pairing!r}" + (
-            f", layout={self.layout!r}" * bool(self.layout)
-        )
+        """The common arguments, for `repr`."""
+        layout = f", layout={self.layout!r}" if self.layout else ""
+        return f"p={self.p}, per={self.per!r}, pairing={self.pairing!r}{layout}"
+
+
+def _read_batch(x: Tensor, layout: str | None) -> tuple[str, tuple[int, int, int]]:
+    """The axis order of a batch, and its B, F and T."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"a batch must be a tensor, got {type(x).__name__}")
+    if not x.is_floating_point():
+        raise TypeError(f"only floating-point batches can be mixed, got {x.dtype}")
+    name = resolve_layout(x, layout)
+    batch, channels, freq, time = to_bcft(x, name).shape
+    if 0 in (channels, freq, time):
+        raise ValueError(f"a batch without channels, bins or frames cannot be mixed: {tuple(x.shape)} as {name}")
+    return name, (batch, freq, time)
 
 
 def _measure_share(geometry: Geometry, rows: Rows, out: Tensor) -> Tensor:
@@ -239,24 +245,28 @@ def _choose_rows(p: float, batch: int, draws: Draws, rows: Tensor | None) -> Ten
     if rows is None:
         return order < round(p * batch)
     rank = torch.where(rows, order, batch).argsort(stable=True).argsort(stable=True)
-    return rows & (rank < torch.round(p * rows.sum()))
+    wanted = draws.from_host([round(p * allowed) for allowed in range(batch + 1)])
+    return rows & (rank < wanted.gather(0, rows.sum().view(1)))
 
 
 def _check_lengths(lengths: Tensor | None, batch: int, time: int, device: torch.device) -> Tensor | None:
     if lengths is None:
         return None
-    if lengths.is_floating_point() or lengths.dtype == torch.bool:
-        raise TypeError(f"lengths are counts of valid frames, got {lengths.dtype}; multiply relative lengths by T")
+    if not isinstance(lengths, Tensor) or lengths.is_floating_point() or lengths.dtype == torch.bool:
+        found = lengths.dtype if isinstance(lengths, Tensor) else type(lengths).__name__
+        raise TypeError(f"lengths must be a tensor of valid frame counts, got {found}; multiply relative lengths by T")
     if lengths.shape != (batch,):
         raise ValueError(f"lengths must have shape ({batch},), got {tuple(lengths.shape)}")
+    if type(lengths) is Tensor and lengths.device.type == "cpu" and ((lengths < 0) | (lengths > time)).any():
+        raise ValueError(f"lengths must lie in [0, {time}] frames, got {lengths.min()} to {lengths.max()}")
     return lengths.to(device, torch.long, non_blocking=True).clamp(0, time)
 
 
 def _check_rows(rows: Tensor | None, batch: int, device: torch.device) -> Tensor | None:
     if rows is None:
         return None
-    if rows.dtype != torch.bool:
-        raise TypeError(f"rows must be a bool tensor, got {rows.dtype}")
+    if not isinstance(rows, Tensor) or rows.dtype != torch.bool:
+        raise TypeError(f"rows must be a bool tensor, got {rows.dtype if isinstance(rows, Tensor) else rows!r}")
     if rows.shape != (batch,):
         raise ValueError(f"rows must have shape ({batch},), got {tuple(rows.shape)}")
     return rows.to(device, non_blocking=True)
@@ -264,9 +274,15 @@ def _check_rows(rows: Tensor | None, batch: int, device: torch.device) -> Tensor
 
 def _read_schedule(p: Schedule) -> list[tuple[float, float]]:
     """Read `p` as (progress, p) points in order of progress."""
-    points = [(0.0, float(p))] if isinstance(p, int | float) else [(float(at), float(value)) for at, value in p]
+    message = f"p must lie in [0, 1], or be a list of (progress, p) pairs that do, got {p!r}"
+    if isinstance(p, str):
+        raise ValueError(message)
+    try:
+        points = [(0.0, float(p))] if isinstance(p, int | float) else [(float(at), float(value)) for at, value in p]
+    except (TypeError, ValueError) as error:
+        raise ValueError(message) from error
     if not points or any(not 0 <= number <= 1 for point in points for number in point):
-        raise ValueError(f"p must lie in [0, 1], or be a list of (progress, p) pairs that do, got {p!r}")
+        raise ValueError(message)
     if points != sorted(points, key=lambda point: point[0]):
         raise ValueError(f"the schedule of p must be in order of progress, got {p!r}")
     return points
@@ -288,6 +304,6 @@ def check_alpha(alpha: float) -> float:
     Raises:
         ValueError: If it is not.
     """
-    if not alpha > 0:
-        raise ValueError(f"alpha must be above 0, got {alpha}; for no mixing use p=0 or the method none")
+    if not 0 < alpha < float("inf"):
+        raise ValueError(f"alpha must be above 0 and finite, got {alpha}; for no mixing use p=0 or the method none")
     return float(alpha)

@@ -16,11 +16,14 @@ class CutMix(Mixer):
 
     Yun et al. 2019, "CutMix: Regularization strategy to train strong classifiers with localizable features".
 
-    By default the rectangle lies wholly inside the frames where both rows are valid, every position alike, and its
-    sides are rounded at random, so that the mean share is the mean of lam: a rectangle of both axes has sides
-    sqrt(1 - lam) times the row's, a band of one axis is 1 - lam wide. Where one axis has a single bin, the other alone
-    is cut. variant="official" cuts as the published code does: sides int(side * sqrt(1 - lam)) around a uniform centre,
-    clipped at the edge, which makes the mean own share 0.70 at 32 x 32.
+    By default the rectangle lies wholly inside the frames where both rows are valid, every position alike. A rectangle
+    of both axes has sides sqrt(1 - lam) times that area's, a band of one axis is 1 - lam wide; sides are rounded at
+    random, so that the mean share is the mean of lam where the partner is not shorter. Where one axis has a single bin,
+    the other alone is cut.
+
+    variant="official" cuts as the published code does: sides int(side * sqrt(1 - lam)) around a uniform centre, clipped
+    at the edge, which makes the mean own share 0.70 at 32 x 32. On a single bin (a waveform) that side is 0 and nothing
+    is ever cut.
 
     Args:
         alpha: Parameter of the Beta distribution, above 0.
@@ -68,22 +71,17 @@ class CutMix(Mixer):
         zero = torch.zeros_like(rows.both)
         bins = (zero, zero + rows.freq) if axes == "time" else _inner_side(side, rounding[0], position[0], rows.freq)
         if axes == "freq":
-            span = rows.span(self.length_policy)
-            box = _box(bins, (zero, span.both))
-            return (
-                (Box(box.corners, span=span), span.out, (self.name,)) if rows.ragged else (box, rows.own, (self.name,))
-            )
-        frames = _inner_side(side, rounding[1], position[1], rows.own, rows.both)
+            span = rows.span(self.length_policy, self.fill)
+            if span is None:
+                return _box(bins, (zero, rows.both)), rows.own, (self.name,)
+            return Box(_box(bins, (zero, span.both)).corners, span=span), span.out, (self.name,)
+        frames = _inner_side(side, rounding[1], position[1], rows.both)
         return _box(bins, frames), rows.own, (self.name,)
 
     def _cut_axes(self, rows: Rows) -> str:
         if self.axes == "both" and rows.freq == 1:
             return "time"
         return "freq" if self.axes == "both" and rows.time == 1 else self.axes
-
-    def fill_value(self) -> float | None:
-        """See `Mixer.fill_value`."""
-        return self.fill if self.axes == "freq" and self.length_policy == "shortest" else None
 
     def extra_repr(self) -> str:
         """See `Mixer.extra_repr`."""
@@ -129,9 +127,12 @@ class ResizeMix(Mixer):
     def __init__(self, scale: tuple[float, float] = (0.1, 0.8), variant: str = "default", **common: Any) -> None:
         super().__init__(**common)
         check_choice("variant", variant, ("default", "official"))
-        low, high = (float(limit) for limit in scale)
+        try:
+            low, high = (float(limit) for limit in scale)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"scale must be a pair (low, high), got {scale!r}") from error
         if not 0 < low <= high <= 1:
-            raise ValueError(f"scale must be (low, high) with 0 < low <= high <= 1, got {tuple(scale)}")
+            raise ValueError(f"scale must be (low, high) with 0 < low <= high <= 1, got {scale!r}")
         self.scale = (low, high)
         self.variant = variant
 
@@ -170,14 +171,11 @@ def _box(bins: Side, frames: Side) -> Box:
     return Box(torch.stack(torch.broadcast_tensors(*bins, *frames), dim=1))
 
 
-def _inner_side(
-    fraction: Tensor, rounding: Tensor, position: Tensor, size: int | Tensor, limit: Tensor | None = None
-) -> Side:
-    """A stretch of `fraction` of `size`, rounded at random, anywhere in [0, limit); all (n or 1,)."""
+def _inner_side(fraction: Tensor, rounding: Tensor, position: Tensor, size: int | Tensor) -> Side:
+    """A stretch of `fraction` of `size`, rounded at random, anywhere inside; all (n or 1,)."""
     size = size if isinstance(size, Tensor) else torch.full_like(fraction, size).long()
-    limit = size if limit is None else limit
-    length = torch.minimum((fraction * size + rounding).long(), limit)
-    start = random_integer(position, limit - length + 1)
+    length = torch.minimum((fraction * size + rounding).long(), size)
+    start = random_integer(position, size - length + 1)
     return start, start + length
 
 

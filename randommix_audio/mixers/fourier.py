@@ -11,7 +11,8 @@ from randommix_audio.geometry import Geometry, Mask
 from randommix_audio.mixers.base import Mixer, Rows, check_alpha, check_choice
 
 _MOST_HARMONICS = 64
-_SAMPLED_BINS, _SAMPLED_FRAMES = 16, 32
+_MOST_POINTS = 1024  # along time; 16 for each cycle of the highest harmonic
+_SAMPLED = (16, 32)  # bins and frames at which the field is read to find the threshold
 
 
 class FMix(Mixer):
@@ -71,16 +72,23 @@ class FMix(Mixer):
         return Mask(own), rows.own, (self.name,)
 
     def _draw_mask(self, draws: Draws, rows: Rows, lam: Tensor) -> Tensor:
+        """The mask before it is limited to the frames of both, (n or 1, F, T) bool."""
         harmonics_freq = _harmonics(rows.freq, self.decay_freq)
         harmonics_time = _harmonics(rows.time, self.decay_time)
         amplitude = _amplitude(harmonics_freq, harmonics_time, self.decay_freq, self.decay_time, rows.device)
         spectrum = draws.normal(lam.shape[0], *amplitude.shape) * amplitude
+        points = min(rows.time, _MOST_POINTS)
+        by_freq = _harmonic_basis(rows.freq, harmonics_freq, rows.device)
+        by_time = _harmonic_basis(points, harmonics_time, rows.device)
+        field = by_freq @ spectrum @ by_time.T
+        mask = field >= _threshold(field, lam)
+        if points == rows.time and not rows.ragged:
+            return mask
+        # The field spans the valid frames of each row: every frame reads the point at its part of the way.
         size = rows.own.clamp(min=1)[:, None] if rows.ragged else torch.full((1, 1), rows.time, device=rows.device)
-        place = torch.arange(rows.freq, device=rows.device).view(1, -1) / rows.freq
-        by_freq = _harmonic_basis(place, harmonics_freq)
-        by_time = _harmonic_basis(torch.arange(rows.time, device=rows.device) / size, harmonics_time)
-        field = by_freq @ spectrum @ by_time.transpose(1, 2)
-        return field >= _threshold(field, lam, size)
+        point = (torch.arange(rows.time, device=rows.device) * points // size).clamp(max=points - 1)
+        count = max(mask.shape[0], point.shape[0])
+        return mask.expand(count, -1, -1).gather(2, point[:, None, :].expand(count, rows.freq, rows.time))
 
     def extra_repr(self) -> str:
         """See `Mixer.extra_repr`."""
@@ -90,7 +98,7 @@ class FMix(Mixer):
 
 def _harmonics(size: int, decay: float) -> int:
     """Cycles per axis that matter: up to half the axis, and until the amplitude is a thousandth."""
-    return min(size // 2, math.ceil(1000 ** (1 / decay)), _MOST_HARMONICS)
+    return min(size // 2, math.ceil(1000 ** min(1 / decay, 1.0)), _MOST_HARMONICS)
 
 
 def _amplitude(
@@ -103,29 +111,29 @@ def _amplitude(
     return 1 / torch.hypot(j[:, None], k[None, :]).clamp(min=1)
 
 
-def _harmonic_basis(place: Tensor, harmonics: int) -> Tensor:
-    """Constant, cosines and sines at each place of an axis, (n or 1, N) in cycles, to (n or 1, N, 1 + 2 harmonics)."""
-    cycles = torch.arange(harmonics + 1, device=place.device)
-    phase = 2 * math.pi * place[:, :, None] * cycles
-    return torch.cat([phase.cos(), phase.sin()[:, :, 1:]], dim=2)
+def _harmonic_basis(size: int, harmonics: int, device: torch.device) -> Tensor:
+    """Constant, cosines and sines at each point of an axis, (size, 1 + 2 harmonics)."""
+    cycles = torch.arange(harmonics + 1, device=device)
+    phase = 2 * math.pi / size * (torch.arange(size, device=device)[:, None] * cycles)
+    return torch.cat([phase.cos(), phase.sin()[:, 1:]], dim=1)
 
 
-def _threshold(field: Tensor, lam: Tensor, size: Tensor) -> Tensor:
-    """The level above which a part lam of each field lies, (n, 1, 1), read off a regular sample of its valid frames."""
-    freq, time = field.shape[1:]
-    bins = min(freq, _SAMPLED_BINS)
-    frames = min(time, _SAMPLED_FRAMES)
-    bin_index = ((torch.arange(bins, device=field.device) + 0.5) * (freq / bins)).long()
-    frame_index = ((torch.arange(frames, device=field.device) + 0.5) * (size / frames)).long().clamp(max=time - 1)
-    sample = field[:, bin_index]
-    sample = sample.gather(2, frame_index[:, None, :].expand(sample.shape[0], bins, frames)).flatten(1)
-    ranked = sample.sort(1).values
-    position = ((1 - lam) * ranked.shape[1] - 0.5).clamp(0, ranked.shape[1] - 1)
-    position = position.expand(ranked.shape[0])[:, None]
+def _threshold(field: Tensor, lam: Tensor) -> Tensor:
+    """The level above which a part lam of each field, (n, F, points), lies, (n, 1, 1), read off a regular sample."""
+    bins, frames = (
+        _regular_sample(size, most, field.device) for size, most in zip(field.shape[1:], _SAMPLED, strict=True)
+    )
+    ranked = field[:, bins][:, :, frames].flatten(1).sort(1).values
+    position = ((1 - lam) * ranked.shape[1] - 0.5).clamp(0, ranked.shape[1] - 1)[:, None]
     low = position.long()
     below = ranked.gather(1, low)
     above = ranked.gather(1, (low + 1).clamp(max=ranked.shape[1] - 1))
     return below.lerp(above, position - low)[:, :, None]
+
+
+def _regular_sample(size: int, most: int, device: torch.device) -> Tensor:
+    count = min(size, most)
+    return ((torch.arange(count, device=device) + 0.5) * (size / count)).long()
 
 
 def official_field(noise: Tensor, time: int, decay: float = 3.0) -> Tensor:

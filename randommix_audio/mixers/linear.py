@@ -46,20 +46,16 @@ class Mixup(Mixer):
         """See `Mixer.draw_geometry`."""
         lam = draws.beta(self.alpha, self.draw_count(rows))
         own = 1 - (1 - lam).to(rows.dtype).float()  # the weight that a mix in this dtype really uses
-        span = rows.span(self.length_policy)
-        if rows.ragged:
-            return Constant(own, span=span), span.out, (self.name,)
+        span = rows.span(self.length_policy, self.fill)
+        if span is not None:
+            return Constant(own, some_alone=True, span=span), span.out, (self.name,)
         if rows.mixed is not None:
-            own = torch.where(rows.mixed, own, 1.0)
+            return Constant(torch.where(rows.mixed, own, 1.0), some_alone=True), rows.own, (self.name,)
         return Constant(own), rows.own, (self.name,)
-
-    def fill_value(self) -> float | None:
-        """See `Mixer.fill_value`."""
-        return self.fill if self.length_policy == "shortest" else None
 
     def extra_repr(self) -> str:
         """See `Mixer.extra_repr`."""
-        return f"alpha={self.alpha}, {super().extra_repr()}"
+        return f"alpha={self.alpha}, length_policy={self.length_policy!r}, {super().extra_repr()}"
 
 
 class NoMix(Mixer):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from randommix_audio.draws import Draws, choose
 from randommix_audio.geometry import Geometry, Grouped
-from randommix_audio.mixers.base import Mixer, Rows, check_choice
+from randommix_audio.mixers.base import Mixer, Rows, check_alpha, check_choice
 from randommix_audio.mixers.block import CutMix, FreqCutMix, ResizeMix, TimeCutMix
 from randommix_audio.mixers.fourier import FMix
 from randommix_audio.mixers.linear import Mixup, NoMix
@@ -27,15 +27,15 @@ class RandomMix(Mixer):
 
     Args:
         candidates: Names or mixers. A name is built with `per` and `fill` of this mixer, and with `alpha` and `variant`
-            where its method has them; a mixer keeps its own arguments, and must mix always (p=1), because p is this
-            mixer's alone.
+            where its method has them; a mixer keeps its own (its `per` too), but p, pairing and layout are
+            this mixer's alone.
         weights: One number for each candidate, at least 0, not all 0; None: all alike.
         alpha: Parameter of the Beta distribution of named candidates.
         variant: "default" or "official", for named candidates.
         **common: See `Mixer`; per="row" draws the method for each row as well.
 
     Raises:
-        ValueError: If a candidate is unknown, does not mix always, or the weights do not fit.
+        ValueError: If a candidate is unknown, has a p, pairing or layout of its own, or the weights do not fit.
     """
 
     name: ClassVar[str] = "randommix"
@@ -49,9 +49,13 @@ class RandomMix(Mixer):
         **common: Any,
     ) -> None:
         super().__init__(**common)
+        check_choice("variant", variant, ("default", "official"))
+        check_alpha(alpha)
         shared = {"per": self.per, "fill": self.fill}
         own = {"alpha": alpha, "variant": variant}
         self.candidates = nn.ModuleList(_candidate(item, shared, own) for item in candidates)
+        for candidate in self.candidates:
+            self._refuse_what_would_be_ignored(candidate)
         self.weights = _check_weights(weights, len(self.candidates))
         self.alpha = alpha
         self.variant = variant
@@ -62,28 +66,41 @@ class RandomMix(Mixer):
             (chosen,) = choose(draws.host(1), self.weights)
             return self._mixer(chosen).draw_geometry(draws, rows)
         chosen_of_row = choose(draws.host(rows.count), self.weights)
-        used = sorted(set(chosen_of_row))
-        members = [[row for row, chosen in enumerate(chosen_of_row) if chosen == k] for k in used]
-        groups = tuple(draws.from_host(rows_of_group) for rows_of_group in members)
-        drawn = [self._mixer(k).draw_geometry(draws, rows.take(group)) for k, group in zip(used, groups, strict=True)]
-        inverse = torch.cat(groups).argsort()
-        out = torch.cat([out for _, out, _ in drawn])[inverse]
+        members = [[row for row, chosen in enumerate(chosen_of_row) if chosen == k] for k in range(len(self.weights))]
+        # One group for each candidate, of two rows at least: compiled code then sees the same shapes of work each time.
+        padded = [(rows_of_group or [0]) * (1 if len(rows_of_group) > 1 else 2) for rows_of_group in members]
+        groups = tuple(draws.from_host(rows_of_group) for rows_of_group in padded)
+        drawn = [self._mixer(k).draw_geometry(draws, rows.take(group)) for k, group in enumerate(groups)]
+        inverse = draws.from_host(_places(members, padded, rows.count))
+        out = torch.cat([out for _, out, _ in drawn]).index_select(0, inverse)
         names = tuple(self._mixer(k).name for k in chosen_of_row)
         return Grouped(groups, tuple(geometry for geometry, _, _ in drawn), inverse), out, names
+
+    def _refuse_what_would_be_ignored(self, candidate: nn.Module) -> None:
+        for argument, plain in (("p", 1), ("pairing", "permutation"), ("layout", None)):
+            value = getattr(candidate, argument)
+            if value not in (plain, getattr(self, argument) if argument != "p" else plain):
+                raise ValueError(f"a candidate has {argument}={value!r}; set {argument} on RandomMix, which rules it")
 
     def _mixer(self, index: int) -> Mixer:
         mixer = self.candidates[index]
         assert isinstance(mixer, Mixer)
         return mixer
 
-    def fill_value(self) -> float | None:
-        """See `Mixer.fill_value`."""
-        values = [self._mixer(k).fill_value() for k in range(len(self.candidates))]
-        return next((value for value in values if value is not None), None)
-
     def extra_repr(self) -> str:
         """See `Mixer.extra_repr`."""
         return f"weights={self.weights}, {super().extra_repr()}"
+
+
+def _places(members: list[list[int]], padded: list[list[int]], count: int) -> list[int]:
+    """Where each row stands when the padded groups are written one after the other."""
+    places = [0] * count
+    start = 0
+    for rows_of_group, padded_rows in zip(members, padded, strict=True):
+        for offset, row in enumerate(rows_of_group):
+            places[row] = start + offset
+        start += len(padded_rows)
+    return places
 
 
 def _candidate(item: str | Mixer, shared: dict[str, Any], own: dict[str, Any]) -> Mixer:
@@ -96,8 +113,6 @@ def _candidate(item: str | Mixer, shared: dict[str, Any], own: dict[str, Any]) -
         raise ValueError("a RandomMix cannot be a candidate of another; give all candidates to one, with weights")
     if not isinstance(item, Mixer):
         raise ValueError(f"a candidate is a name or a mixer, got {item!r}")
-    if item.p != 1:
-        raise ValueError(f"candidate {item.name} has p={item.p}; set p on RandomMix, its candidates always mix")
     return item
 
 
@@ -107,6 +122,6 @@ def _check_weights(weights: Sequence[float] | None, count: int) -> list[float]:
     values = [1.0] * count if weights is None else [float(weight) for weight in weights]
     if len(values) != count:
         raise ValueError(f"{count} candidates need {count} weights, got {len(values)}")
-    if min(values) < 0 or sum(values) <= 0 or sum(values) == float("inf"):
+    if not all(0 <= value < float("inf") for value in values) or sum(values) == 0:
         raise ValueError(f"weights must be at least 0 and not all 0, got {values}")
     return values

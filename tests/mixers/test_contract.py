@@ -53,6 +53,50 @@ def test_strided_and_channels_last_batches_mix_as_contiguous_ones(name):
 
 
 @EVERY
+@pytest.mark.parametrize("per", ["batch", "row"])
+def test_the_mix_has_the_memory_layout_of_the_batch(name, per):
+    x = torch.randn(6, 3, 10, 40)
+    for batch in (x, x.contiguous(memory_format=torch.channels_last)):
+        assert rma.build(name, per=per)(batch)[0].stride() == batch.stride()
+    btf = torch.randn(6, 40, 10)
+    assert rma.build(name, per=per, layout="BTF")(btf)[0].is_contiguous()
+
+
+@EVERY
+def test_an_empty_batch_stays_empty(name):
+    for per in ("batch", "row"):
+        mixed, plan = rma.build(name, per=per)(torch.randn(0, 8, 20))
+        assert mixed.shape == (0, 8, 20)
+        assert plan.share.shape == (2, 0)
+
+
+def test_rows_without_a_partner_are_copied_even_where_they_are_infinite():
+    x = torch.randn(6, 4, 9)
+    x[:, 1] = float("-inf")
+    mixed, plan = rma.Mixup(per="row", p=0.5, pairing="derangement")(x, generator=seeded())
+    alone = plan.sources[1] == torch.arange(6)
+    assert torch.equal(mixed[alone], x[alone])
+
+
+@EVERY
+def test_a_plan_moves_to_another_device_whole(name):
+    plan = rma.build(name, per="row").plan(torch.randn(4, 8, 20), lengths=torch.tensor([20, 10, 3, 0]))
+    there = plan.to("meta")
+    assert there.weights.device.type == "meta"
+    assert there.apply(torch.empty(4, 8, 20, device="meta")).shape == (4, 8, 20)
+
+
+@EVERY
+def test_a_plan_drawn_in_inference_mode_serves_a_training_step(name):
+    x = torch.randn(4, 8, 20)
+    with torch.inference_mode():
+        plan = rma.build(name).plan(x)
+    x.requires_grad_()
+    plan.apply(x).sum().backward()
+    assert x.grad is not None
+
+
+@EVERY
 @pytest.mark.parametrize("shape", [(1, 8, 30), (2, 1, 1), (3, 1, 20), (3, 20, 1), (1, 1, 1), (5, 7, 9)])
 def test_single_rows_bins_and_frames_work(name, shape):
     for per in ("batch", "row"):
@@ -147,6 +191,15 @@ def test_forbidden_rows_are_neither_changed_nor_anybodys_partner(name, pairing, 
     assert torch.equal(none.apply(x), x)
 
 
+@pytest.mark.parametrize("p", [0.5, 0.55, 0.1, 0.35])
+def test_p_rounds_the_same_with_and_without_forbidden_rows(p):
+    for batch in (5, 10, 230):
+        plan = rma.Mixup(per="row", p=p, pairing="derangement").plan(
+            torch.zeros(2 * batch, 1, 2), rows=torch.arange(2 * batch) < batch
+        )
+        assert int((plan.sources[1] != torch.arange(2 * batch)).sum()) == round(p * batch)
+
+
 def test_p_counts_the_allowed_rows_only():
     rows = torch.arange(20) < 10
     plan = rma.Mixup(per="row", p=0.5, pairing="derangement").plan(torch.randn(20, 4, 9), rows=rows)
@@ -165,19 +218,32 @@ def test_mistakes_are_named(name):
         mixer(x, lengths=torch.ones(3, dtype=torch.long))
     with pytest.raises(TypeError, match="relative"):
         mixer(x, lengths=torch.ones(4))
+    with pytest.raises(ValueError, match=r"lengths must lie in \[0, 20\] frames, got 1 to 16000"):
+        mixer(x, lengths=torch.tensor([1, 2, 3, 16000]))
+    with pytest.raises(TypeError, match="list"):
+        mixer(x, lengths=[1, 2, 3, 4])
     with pytest.raises(TypeError, match="bool"):
         mixer(x, rows=torch.ones(4))
+    with pytest.raises(TypeError, match="must be a tensor, got list"):
+        mixer([[1.0]])
+    with pytest.raises(TypeError, match=r"torch\.Generator, got int"):
+        mixer(x, generator=3)
+    with pytest.raises(ValueError, match="without channels, bins or frames"):
+        mixer(torch.randn(4, 8, 0))
     with pytest.raises(ValueError, match="BTF"):
         rma.build(name, layout="BTF")(torch.randn(4, 1, 8, 20))
     with pytest.raises(ValueError, match="pairing must be one of"):
         rma.build(name, pairing="random")
-    with pytest.raises(ValueError, match=r"p must lie in \[0, 1\]"):
-        rma.build(name, p=1.5)
+    for p in (1.5, -0.1, "0.5", None, [], [[0, 2]]):
+        with pytest.raises(ValueError, match=r"p must lie in \[0, 1\]"):
+            rma.build(name, p=p)
     plan = mixer.plan(x)
     with pytest.raises(ValueError, match="4 rows"):
         plan.apply(x[:3])
     with pytest.raises(TypeError, match="pair"):
         plan.apply(x > 0)
+    with pytest.raises(ValueError, match="out must be"):
+        plan.apply(x, out=torch.empty(1, 8, 20))
 
 
 def test_an_unknown_mixer_is_answered_with_the_known_ones():

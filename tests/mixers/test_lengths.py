@@ -29,7 +29,9 @@ def test_longest_lets_each_stand_alone_where_only_it_is_valid():
 def test_shortest_cuts_to_the_shorter_and_fills_the_rest():
     mixed, plan = mix("shortest", fill=-7.0)
     assert plan.lengths.tolist() == [4, 4]
-    assert (mixed[:, :, 4:] == -7).all()
+    assert (mixed[0, :, 4:8] == -7).all()
+    assert (mixed[0, :, 8:] == 0).all()
+    assert (plan.weights[:, 0, :, :, 4:8] == 0).all()
     torch.testing.assert_close(plan.share[0, 0], plan.share[0, 1])
 
 
@@ -77,3 +79,12 @@ def test_a_frequency_band_with_longest_keeps_both_audible():
     assert plan.lengths.tolist() == [10, 10]
     assert (mixed[0, :, 4:] == 2).all()
     assert set(mixed[0, :, :4].unique().tolist()) == {1.0, 2.0}
+
+
+def test_a_box_has_its_part_of_the_common_frames_and_moves_within_them():
+    lengths = torch.tensor([50, 10] * 500)
+    plan = rma.TimeCutMix(per="row", pairing="roll").plan(torch.zeros(1000, 2, 50), lengths)
+    first, end = plan.geometry.corners[::2, 2], plan.geometry.corners[::2, 3]
+    assert (end - first).float().mean() == pytest.approx(5, abs=0.4)
+    assert (first > 0).float().mean() > 0.5
+    assert (end == 10).float().mean() < 0.5

@@ -62,11 +62,7 @@ def test_padding_is_never_mixed_into_valid_frames(mixer, drawn):
     mixed = plan.apply(x.masked_fill(padded, float("inf")))
     valid = torch.arange(x.shape[3]) < plan.lengths.view(-1, 1, 1, 1)
     clean = plan.apply(x.masked_fill(padded, 0.0))
-    # inf * 0 is nan in a weighted sum, so that linear mixing is checked with a huge number instead
-    if plan.method != "mixup" and not (isinstance(plan.method, list) and "mixup" in plan.method):
-        assert torch.equal(mixed.masked_fill(~valid, 0.0), clean.masked_fill(~valid, 0.0))
-    huge = plan.apply(x.masked_fill(padded, 1e9))
-    torch.testing.assert_close(huge.masked_fill(~valid, 0.0), clean.masked_fill(~valid, 0.0))
+    assert torch.equal(mixed.masked_fill(~valid, 0.0), clean.masked_fill(~valid, 0.0))
 
 
 @many
@@ -90,7 +86,7 @@ def test_a_plan_read_back_from_its_state_mixes_alike(mixer, drawn):
     assert torch.equal(again.apply(x), plan.apply(x))
     assert torch.equal(again.share, plan.share)
     assert torch.equal(again.weights, plan.weights)
-    assert (again.method, again.layout, again.fill) == (plan.method, plan.layout, plan.fill)
+    assert (again.method, again.layout) == (plan.method, plan.layout)
     assert repr(again) == repr(plan)
 
 
@@ -115,7 +111,7 @@ def test_gradients_reach_the_sources_in_proportion_to_their_weights(mixer, drawn
     mixed = plan.apply(x)
     mixed.sum().backward()
     assert x.grad is not None
-    if "resizemix" not in plan.method and plan.fill is None:
+    if "resizemix" not in plan.method:
         weights = plan.weights.expand(2, *x.shape)
         expected = weights[0].clone().index_add(0, plan.sources[1], weights[1])
         torch.testing.assert_close(x.grad, expected, atol=1e-4, rtol=1e-4)

@@ -46,7 +46,12 @@ def test_alpha_and_variant_reach_the_candidates_that_have_them():
         ({"candidates": ["mixup", "cutmix"], "weights": [2, -1]}, "at least 0"),
         ({"candidates": [rma.Mixup(p=0.5)]}, "set p on RandomMix"),
         ({"candidates": [rma.RandomMix()]}, "cannot be a candidate"),
+        ({"candidates": [rma.Mixup(pairing="roll")]}, "set pairing on RandomMix"),
+        ({"candidates": [rma.Mixup(layout="BTF")]}, "set layout on RandomMix"),
         ({"candidates": [3]}, "name or a mixer"),
+        ({"candidates": ["resizemix"], "alpha": -1}, "alpha must be above 0"),
+        ({"candidates": ["time_cutmix"], "variant": "bogus"}, "variant must be one of"),
+        ({"candidates": ["mixup", "cutmix"], "weights": [float("nan"), 1]}, "at least 0"),
         ({"alpha": 0}, "alpha must be above 0"),
     ],
 )
@@ -69,3 +74,25 @@ def test_a_mix_of_length_policies_gives_each_row_its_own_length():
     for row, method in enumerate(plan.method):
         expected = max(lengths[row], partner[row]) if method == "mixup" else lengths[row]
         assert plan.lengths[row] == expected
+
+
+def test_rows_that_a_candidate_leaves_alone_are_copied_whatever_their_partner_holds():
+    x = torch.randn(6, 4, 9)
+    x[2] = float("nan")
+    mixed = rma.RandomMix(["none"], per="row", pairing="roll")(x)[0]
+    assert torch.equal(mixed.nan_to_num(7.0), x.nan_to_num(7.0))
+
+
+def test_a_length_policy_fills_only_the_rows_of_its_own_method():
+    x = torch.randn(32, 4, 20)
+    lengths = torch.randint(5, 20, (32,))
+    mixer = rma.RandomMix([rma.Mixup(length_policy="shortest", fill=-5.0), "time_cutmix"], per="row")
+    mixed, plan = mixer(x, lengths)
+    cut = [row for row, method in enumerate(plan.method) if method == "time_cutmix"]
+    assert not (mixed[cut] == -5).any()
+    shorter = (plan.lengths < lengths).nonzero().flatten().tolist()
+    assert shorter
+    for row in shorter:
+        assert (mixed[row, :, plan.lengths[row] : lengths[row]] == -5).all()
+        assert torch.equal(mixed[row, :, lengths[row] :], x[row, :, lengths[row] :])
+    assert torch.equal(plan.weights.sum(0)[shorter[0], 0, 0] == 0, mixed[shorter[0], 0] == -5)

@@ -1,5 +1,7 @@
 """Losses, targets and accuracy of mixed batches."""
 
+import functools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -107,6 +109,40 @@ def test_a_criterion_that_gives_only_a_mean_is_refused_with_what_to_pass(plan):
         plan.loss(F.cross_entropy, logits, ids, reduction="avg")
 
 
+def test_a_partial_function_counts_as_the_function(identity):
+    weight = torch.tensor([1.0, 2.0, 0.5, 4.0, 1.5])
+    criterion = functools.partial(F.cross_entropy, weight=weight, ignore_index=2)
+    torch.testing.assert_close(identity.loss(criterion, logits, ids), criterion(logits, ids))
+
+
+def test_a_module_made_to_sum_sums_and_batchmean_is_refused(identity):
+    torch.testing.assert_close(
+        identity.loss(nn.CrossEntropyLoss(reduction="sum"), logits, ids), F.cross_entropy(logits, ids, reduction="sum")
+    )
+    with pytest.raises(ValueError, match="reduces by 'batchmean'"):
+        identity.loss(nn.KLDivLoss(reduction="batchmean"), logits.log_softmax(1), logits.softmax(1))
+
+
+def test_a_compiled_criterion_is_not_modified(plan):
+    criterion = nn.CrossEntropyLoss()
+    plan.loss(torch.compile(criterion, backend="eager"), logits, ids)
+    assert criterion.reduction == "mean"
+
+
+def test_an_infinite_loss_of_a_source_without_share_is_no_loss(identity):
+    masked = logits.clone()
+    masked[0, (ids[0] + 1) % C] = float("-inf")
+    plan = rma.build("none", pairing="roll").plan(torch.zeros(B, 2, 3))
+    torch.testing.assert_close(plan.loss(F.cross_entropy, masked, ids), F.cross_entropy(masked, ids))
+
+
+def test_half_precision_losses_are_summed_in_float32(identity):
+    dense = torch.randn(B, C, 40, 40).half()
+    target = torch.randint(0, C, (B, 40, 40))
+    loss = identity.loss(F.cross_entropy, dense, target)
+    torch.testing.assert_close(loss, F.cross_entropy(dense.float(), target), atol=1e-3, rtol=1e-3)
+
+
 def test_a_module_criterion_takes_no_options(plan):
     with pytest.raises(ValueError, match="no further options, got label_smoothing"):
         plan.loss(nn.CrossEntropyLoss(), logits, ids, label_smoothing=0.1)
@@ -140,6 +176,13 @@ def test_targets_of_another_batch_are_refused(plan):
         plan.loss(F.cross_entropy, logits, ids[:3])
     with pytest.raises(ValueError, match="num_classes"):
         plan.mix_targets(ids)
+    with pytest.raises(ValueError, match="1 axes"):
+        plan.mix_targets(F.one_hot(ids, C), num_classes=C)
+    with pytest.raises(ValueError, match="prediction"):
+        plan.accuracy(logits[:1], ids)
+    with pytest.raises(ValueError, match="scores"):
+        plan.accuracy(torch.randn(B, C, 4), torch.randint(0, C, (B, 4)))
+    assert torch.equal(plan.mix_targets(F.one_hot(ids, C).bool()), plan.mix_targets(ids, num_classes=C))
 
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix", "time_cutmix", "freq_cutmix", "fmix", "randommix", "resizemix"])
@@ -176,6 +219,16 @@ def test_frame_labels_move_with_a_resized_partner():
     assert (mixed[first:middle] == 0).all()
     torch.testing.assert_close(mixed[middle:end], torch.full((end - middle,), 0.5))  # half of the bins
     assert (mixed[end:] == 0).all()
+
+
+@pytest.mark.parametrize("hop", [1, 3, 8])
+def test_frame_labels_of_a_resized_partner_agree_with_labels_given_for_every_frame(hop):
+    time = 40
+    plan = rma.ResizeMix(per="row").plan(torch.zeros(6, 5, time), generator=torch.Generator().manual_seed(0))
+    coarse = torch.rand(6, 3, -(-time // hop))
+    fine = coarse.repeat_interleave(hop, dim=2)[:, :, :time]
+    expected = F.avg_pool1d(plan.mix_frames(fine), hop, ceil_mode=True)
+    torch.testing.assert_close(plan.mix_frames(coarse, hop=hop), expected)
 
 
 def test_frame_labels_of_a_waveform_plan_average_over_samples():
