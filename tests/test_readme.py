@@ -33,7 +33,8 @@ def test_the_first_example_runs_as_typed():
     keywords, rest = code.replace('"cuda"', '"cpu"').replace(".cuda()", "").split("\n# sound events", 1)
     wave = torch.randn(5, 16000) / 10
     lengths = torch.tensor([16000, 9000, 12000, 16000, 4000])
-    names = {"F": F, "torch": torch, "model": KeywordModel(), "loader": [(wave, lengths, torch.tensor([0, 3, 1, 2, 2]))]}
+    loader = [(wave, lengths, torch.tensor([0, 3, 1, 2, 2]))]
+    names = {"F": F, "torch": torch, "model": KeywordModel(), "loader": loader}
     exec(keywords, names)
     assert names["loss"].requires_grad
 

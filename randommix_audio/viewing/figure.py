@@ -24,9 +24,7 @@ def blank(width: float, height: float) -> Figure:
     try:
         from randommix_audio.viewing._picture import Picture
     except ImportError as error:
-        raise ImportError(
-            f"pictures need matplotlib ({error}): pip install 'randommix_audio[viewing]'"
-        ) from error
+        raise ImportError(f"pictures need matplotlib ({error}): pip install 'randommix_audio[viewing]'") from error
     return Picture(width, height)
 
 
@@ -36,9 +34,7 @@ def png(figure: Figure, dpi: int = 100) -> bytes:
     with warnings.catch_warnings():
         # A name in a script that the font lacks is drawn as boxes; a warning per letter helps nobody.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(
-            buffer, format="png", dpi=dpi, metadata={"Software": None}, pil_kwargs={"optimize": True}
-        )
+        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None}, pil_kwargs={"optimize": True})
     return buffer.getvalue()
 
 

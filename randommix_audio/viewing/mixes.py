@@ -134,9 +134,7 @@ def gallery(
         ValueError: the clips differ in shape, or a method is unknown.
     """
     if a.shape != b.shape:
-        raise ValueError(
-            f"both clips need one shape, got {tuple(a.shape)} and {tuple(b.shape)}: pad the shorter"
-        )
+        raise ValueError(f"both clips need one shape, got {tuple(a.shape)} and {tuple(b.shape)}: pad the shorter")
     methods = methods_to_show() if methods is None else methods
     if not methods:
         raise ValueError("a gallery needs at least one method")
@@ -186,9 +184,7 @@ def share_text(names: Sequence[str], sources: Sequence[int] | Tensor, share: Seq
     return " + ".join(f"{p} % {name}" for p, name in parts)
 
 
-def _lines(
-    x: Tensor, layout: str, plan: MixPlan, rows: Sequence[int], names: Sequence[str], keep: slice
-) -> list[Line]:
+def _lines(x: Tensor, layout: str, plan: MixPlan, rows: Sequence[int], names: Sequence[str], keep: slice) -> list[Line]:
     """The chosen rows of a mix as lines of a picture; `keep` are the channels that are drawn."""
     batch, mixed = to_bcft(x, layout), to_bcft(plan.apply(x), layout)
     weights = plan.weights[0].detach().expand(len(batch), 1, *batch.shape[2:])[:, 0]  # (B, F, T)
@@ -240,9 +236,7 @@ def _axis(
     if frequencies is not None and len(frequencies) != bins:
         raise ValueError(f"{len(frequencies)} frequencies for {bins} bins")
     seconds = hop_length / sample_rate if hop_length and sample_rate else None
-    return Axis(
-        "spectrogram", seconds, None if frequencies is None else np.asarray(frequencies, dtype=np.float64)
-    )
+    return Axis("spectrogram", seconds, None if frequencies is None else np.asarray(frequencies, dtype=np.float64))
 
 
 def bin_centres(front_end: LogMel) -> np.ndarray:

@@ -93,22 +93,19 @@ def draw(figure: Figure, lines: Sequence[Line], axis: Axis) -> None:
         low, high = _limits(line, axis.kind)
         sources = (line.own, line.partner, line.mixed)
         images = [
-            _draw_source(panels[i], source, axis, low, high)
-            for i, source in zip((0, 1, 3), sources, strict=True)
+            _draw_source(panels[i], source, axis, low, high) for i, source in zip((0, 1, 3), sources, strict=True)
         ]
         shown_weights = _draw_weights(panels[2], line.weights, axis)
         if shown_weights is not None:
-            figure.colorbar(
-                shown_weights, ax=panels[2], ticks=[0, 0.5, 1], aspect=14, pad=0.02
-            ).ax.tick_params(labelsize=7)
+            figure.colorbar(shown_weights, ax=panels[2], ticks=[0, 0.5, 1], aspect=14, pad=0.02).ax.tick_params(
+                labelsize=7
+            )
         if images[2] is not None and axis.kind == "spectrogram":
             figure.colorbar(images[2], ax=panels[3], aspect=14, pad=0.02).ax.tick_params(labelsize=7)
         last = number == len(lines) - 1
         for column, (axes, title) in enumerate(zip(panels, line.titles, strict=True)):
             axes.set_title(title, fontsize=8.5, parse_math=False)
-            _label(
-                axes, axis, line.own.shape, first_column=column == 0, last_line=last, is_weights=column == 2
-            )
+            _label(axes, axis, line.own.shape, first_column=column == 0, last_line=last, is_weights=column == 2)
             if column >= 2 and line.valid is not None and line.valid < line.own.shape[-1]:
                 _mark_end(axes, line.valid * (axis.seconds or 1))
 
@@ -185,9 +182,7 @@ def _extent(shape: Sequence[int], axis: Axis) -> tuple[float, float, float, floa
     return 0.0, shape[-1] * (axis.seconds or 1), -0.5, shape[-2] - 0.5
 
 
-def _label(
-    axes: Axes, axis: Axis, shape: Sequence[int], first_column: bool, last_line: bool, is_weights: bool
-) -> None:
+def _label(axes: Axes, axis: Axis, shape: Sequence[int], first_column: bool, last_line: bool, is_weights: bool) -> None:
     """Name the outer axes only: inner ones repeat them."""
     axes.tick_params(labelsize=7)
     if axis.kind == "spectrogram" and axis.frequencies is not None:

@@ -121,9 +121,7 @@ def chosen_methods(wanted: Sequence[str] | None, wave: bool) -> list[str]:
         if name not in MIXERS:
             raise ValueError(f"no method is called {name!r}; choose from {', '.join(MIXERS)}")
         if wave and name not in (*WAVE_METHODS, "none"):
-            raise ValueError(
-                f"{name} needs a spectrogram; waveforms are mixed by {' or '.join(WAVE_METHODS)}"
-            )
+            raise ValueError(f"{name} needs a spectrogram; waveforms are mixed by {' or '.join(WAVE_METHODS)}")
     return list(dict.fromkeys(wanted)) if wanted else fitting
 
 
@@ -150,9 +148,7 @@ def wav_bytes(wave: Tensor, sample_rate: int) -> bytes:
     samples = wave.detach().cpu().double().numpy()
     samples = samples / max(1.0, float(np.abs(samples).max(initial=0.0)))
     buffer = io.BytesIO()
-    soundfile.write(
-        buffer, np.rint(samples * 32767).astype(np.int16), sample_rate, format="WAV", subtype="PCM_16"
-    )
+    soundfile.write(buffer, np.rint(samples * 32767).astype(np.int16), sample_rate, format="WAV", subtype="PCM_16")
     return buffer.getvalue()
 
 
@@ -216,9 +212,7 @@ class _Preview:
         """The first clips as they were read."""
         clips = self.clips
         several = list(zip(clips.wave, clips.lengths, clips.names, strict=True))[:MOST_PLAYERS]
-        return Section(
-            "Clips", sounds=[Sound(name, wav_bytes(w[:n], clips.sample_rate)) for w, n, name in several]
-        )
+        return Section("Clips", sounds=[Sound(name, wav_bytes(w[:n], clips.sample_rate)) for w, n, name in several])
 
     def mixes(self, method: str, mixer: Mixer) -> Section:
         """The first rows of the batch mixed by one method: picture, shares and, of waveforms, the sound."""

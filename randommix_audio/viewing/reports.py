@@ -69,9 +69,7 @@ def _draw_curves(
             continue
         values = np.array([_number(m.get(key)) for m in metrics]) * scale
         text = f"{label} (last {values[np.isfinite(values)][-1]:.4g})"
-        axes.plot(
-            epochs, values, color=colour, label=text, marker="o" if len(values) <= 30 else "", ms=3, lw=1.4
-        )
+        axes.plot(epochs, values, color=colour, label=text, marker="o" if len(values) <= 30 else "", ms=3, lw=1.4)
     axes.set_title(name, fontsize=10)
     axes.set_xlabel("epoch", fontsize=9)
     axes.tick_params(labelsize=8)
@@ -111,9 +109,7 @@ def confusion(matrix: Any, labels: Sequence[str], title: str | None = None) -> F
     counts = np.asarray(matrix.detach().cpu() if hasattr(matrix, "detach") else matrix, dtype=np.float64)
     classes = len(labels)
     if counts.shape != (classes, classes) or classes == 0:
-        raise ValueError(
-            f"a confusion matrix of {classes} labels has to be {classes} x {classes}, got {counts.shape}"
-        )
+        raise ValueError(f"a confusion matrix of {classes} labels has to be {classes} x {classes}, got {counts.shape}")
     if not np.isfinite(counts).all() or (counts < 0).any():
         raise ValueError("a confusion matrix holds counts: finite and not negative")
     total, of_class = counts.sum(), counts.sum(axis=1, keepdims=True)
@@ -123,9 +119,7 @@ def confusion(matrix: Any, labels: Sequence[str], title: str | None = None) -> F
     wide = classes <= 16
     figure = blank(2 * side, side + 0.4) if wide else blank(side, 2 * side + 0.4)
     accuracy = 100 * np.trace(counts) / total if total else 0.0
-    figure.suptitle(
-        title or f"accuracy {accuracy:.2f} % of {int(total)} clips", fontsize=12, parse_math=False
-    )
+    figure.suptitle(title or f"accuracy {accuracy:.2f} % of {int(total)} clips", fontsize=12, parse_math=False)
     for i, (values, name) in enumerate(((counts, "counts"), (percent, "percent of the true class"))):
         axes = figure.add_subplot(*((1, 2) if wide else (2, 1)), i + 1)
         # Both are coloured by percent, as counts would hide small classes behind a large one; the root

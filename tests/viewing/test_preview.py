@@ -18,9 +18,7 @@ from randommix_audio.viewing.preview import WAVE_METHODS, chosen_methods, names_
 RATE = 16000
 
 
-def tone(
-    path: Path, hertz: float, seconds: float = 0.3, rate: int = RATE, gain: float = 0.5, **how: str
-) -> Path:
+def tone(path: Path, hertz: float, seconds: float = 0.3, rate: int = RATE, gain: float = 0.5, **how: str) -> Path:
     wave = gain * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, wave, rate, **how)
