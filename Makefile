@@ -16,7 +16,8 @@ demo: $(VENV)/.demo
 	$(BIN)/python -m recipes.speech_commands.train --config recipes/speech_commands/conf/demo.yaml --resume auto
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses auto $(PYTEST_ARGS)
+	# one thread for each of the processes: more of them only wait for each other
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest --numprocesses auto $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
