@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 import randommix_audio as rma
+from randommix_audio.files import write_atomically
 from randommix_audio.viewing.figure import small_png
-from randommix_audio.viewing.files import write_atomically
 from randommix_audio.viewing.preview import read_clips
 
 PICTURES = Path(__file__).parent / "pictures"

@@ -1,37 +1,17 @@
-"""Writing files so that a reader never meets half of one."""
+"""Folders that one process writes at a time, and what is written there."""
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
+
+from randommix_audio.files import atomic
+
+__all__ = ["atomic", "locked", "with_bar", "write_json"]
 
 T = TypeVar("T", bound=Sized)
-
-
-@contextmanager
-def atomic(path: Path, mode: str = "wb", durable: bool = True) -> Iterator[IO[Any]]:
-    """Open a file for writing; it takes its name only when all of it is written.
-
-    Args:
-        path: the file; what is written lies beside it until then.
-        mode: "wb" or "w" (UTF-8).
-        durable: wait until it is on the disk, so that a power cut cannot leave half of it either.
-    """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with open(partial, mode, encoding=None if "b" in mode else "utf-8") as stream:
-            yield stream
-            if durable:
-                stream.flush()
-                os.fsync(stream.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink()
-        raise
 
 
 def write_json(path: Path, value: object) -> None:

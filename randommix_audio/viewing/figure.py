@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from randommix_audio.viewing.files import write_atomically
+from randommix_audio.files import write_atomically
 from randommix_audio.viewing.panels import LINE, SPECTRUM, WEIGHTS
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from torch.nn.utils.rnn import pad_sequence
 from randommix_audio.data import read
 from randommix_audio.draws import step_generator
 from randommix_audio.features import LogMel
+from randommix_audio.files import write_atomically
 from randommix_audio.mixers import MIXERS, Mixer
 from randommix_audio.plan import METHODS, MixPlan
 from randommix_audio.viewing.figure import blank, small_png
-from randommix_audio.viewing.files import write_atomically
 from randommix_audio.viewing.mixes import gallery, mixer_for, share_text, show
 from randommix_audio.viewing.page import DESCRIPTIONS, Section, Sound, page
 

@@ -1,6 +1,7 @@
 """The command line: pictures, sounds and a page of the user's own files, and one line where something is wrong."""
 
 import io
+import os
 import re
 import subprocess
 import sys
@@ -177,11 +178,10 @@ def test_a_folder_that_cannot_be_made_is_one_line(two, tmp_path, capsys):
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_half_file(two, tmp_path, capsys, monkeypatch):
-    def refuse(path: Path, content: bytes) -> int:
-        path.touch()
+    def refuse(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr(os, "fsync", refuse)
     assert main(["preview", *two, "--out", str(tmp_path / "o"), "--methods", "mixup"]) == 2
     line = one_line(capsys)
     assert "No space left on device" in line

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from randommix_audio.files import write_atomically
 from randommix_audio.viewing import confusion, curves, save
 from randommix_audio.viewing.figure import png
-from randommix_audio.viewing.files import write_atomically
 
 
 def epoch(number: int, **more: object) -> dict[str, object]:
