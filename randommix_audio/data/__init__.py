@@ -1,6 +1,7 @@
 """Reading audio, the decoded bank of clips, and batches from it."""
 
-from .bank import BankError, Clip, WaveBank, fit
+from .bank import Clip, WaveBank, fit
+from .errors import BankError
 from .loader import BankLoader, Batch
 from .reading import AudioError, AudioInfo, info, read
 from .task import Entries, NoiseBank, Task

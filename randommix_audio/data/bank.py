@@ -7,6 +7,7 @@ and a folder with it is whole.
 
 import hashlib
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,18 +19,15 @@ from typing import IO, Any, Literal
 
 import numpy as np
 
-from .files import locked, with_bar, write_json
+from .errors import BankError, OtherBankError, UnreadableError, parsing
+from .files import atomic, locked, with_bar
 from .reading import AudioError, PathLike, read
 
 Pad = Literal["end", "both"]
 
-FORMAT = 1
+FORMAT = 2
 _CHUNK = 256  # clips decoded between two notes of progress
 _UNREADABLE = -1
-
-
-class BankError(Exception):
-    """A bank that cannot be built or opened; the message is one line that says why."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,7 @@ class WaveBank:
         metadata: what the builder wished to keep.
         skipped: (key, reason) of the clips left out because they could not be read.
         fingerprint: hash of the settings and of the names and sizes of the sources.
+        digest: hash of the fingerprint and of the keys, so of what is in which row.
     """
 
     folder: Path
@@ -74,6 +73,7 @@ class WaveBank:
     metadata: dict[str, Any] = field(default_factory=dict)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     fingerprint: str = ""
+    digest: str = ""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -95,17 +95,11 @@ class WaveBank:
             BankError: there is none, it is not whole, or it is of a format not known here.
         """
         folder = Path(folder)
-        try:
+        with parsing(folder / "bank.json", "bank"):
             stored = json.loads((folder / "bank.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
-            raise BankError(f"{folder}: holds no bank (no bank.json)") from None
-        except ValueError as error:
-            raise BankError(f"{folder / 'bank.json'}: damaged ({error}); build the bank again") from None
-        if stored.pop("format", None) != FORMAT:
-            raise BankError(f"{folder}: a bank of another format; build it again")
-        stored["lengths"] = np.asarray(stored["lengths"], dtype=np.int32)
-        stored["skipped"] = [(key, reason) for key, reason in stored["skipped"]]
-        bank = cls(folder=folder, **stored)
+            if stored.pop("format") != FORMAT:
+                raise OtherBankError(folder, "in another format")
+            bank = cls(folder=folder, **_checked(stored))
         expected = len(bank) * bank.samples * 2
         held = (folder / "clips.i16").stat().st_size if (folder / "clips.i16").is_file() else 0
         if held != expected:
@@ -142,38 +136,67 @@ class WaveBank:
             progress: show a bar.
 
         Raises:
-            BankError: files cannot be read, the keys are not unique, or the folder holds a bank of other
-                clips or settings.
+            UnreadableError: files cannot be read.
+            OtherBankError: the folder holds a bank of other clips, settings or format.
+            BankError: the keys are not unique, or the bank cannot be written. Whatever is raised, a bank that
+                the folder holds already stays as it is.
             BlockingIOError: another process is building in this folder.
         """
         folder = Path(folder)
-        samples = round(seconds * sample_rate)
         if not clips:
             raise BankError(f"{folder}: no clips to put into the bank")
-        if samples < 1:
-            raise BankError(f"seconds must give at least one sample, not {seconds}")
+        samples = row_length(seconds, sample_rate)
         if pad not in ("end", "both"):
             raise BankError(f"pad must be 'end' or 'both', not {pad!r}")
         _refuse_duplicates(clips)
         mark = _fingerprint(clips, sample_rate, samples, pad)
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
-            if (folder / "bank.json").exists():
-                try:
-                    bank = cls.open(folder)
-                except BankError:  # not whole: nothing to lose
-                    (folder / "bank.json").unlink()
-                else:
-                    if bank.fingerprint == mark and (skip_bad or not bank.skipped):
-                        return bank
-                    if bank.fingerprint != mark and not rebuild:
-                        other = "holds a bank of other clips or settings; rebuild it or use another folder"
-                        raise BankError(f"{folder}: {other}")
-                    (folder / "bank.json").unlink()
             work = _Work(folder, clips, sample_rate, samples, pad, mark)
+            if (bank := cls._existing(folder, rebuild)) is not None:
+                if bank.fingerprint == mark and not work.repaired(bank.skipped, skip_bad):
+                    return bank
+                if bank.fingerprint != mark and not rebuild:
+                    raise OtherBankError(folder, "of other clips or settings")
             work.run(skip_bad, workers or min(8, os.cpu_count() or 1), progress)
             work.finish(metadata or {}, skip_bad)
         return cls.open(folder)
+
+    @classmethod
+    def _existing(cls, folder: Path, rebuild: bool) -> "WaveBank | None":
+        try:
+            return cls.open(folder)
+        except OtherBankError:
+            if not rebuild:
+                raise
+            return None
+        except BankError:  # none, or not whole: nothing to lose
+            return None
+
+
+def row_length(seconds: float, sample_rate: int) -> int:
+    """Samples in a row; BankError where `seconds` gives none."""
+    if not (math.isfinite(seconds) and round(seconds * sample_rate) >= 1):
+        raise BankError(f"seconds must give at least one sample, not {seconds}")
+    return round(seconds * sample_rate)
+
+
+def _checked(stored: dict[str, Any]) -> dict[str, Any]:
+    """The content of a bank.json as fields of WaveBank; ValueError where it contradicts itself."""
+    stored["lengths"] = np.asarray(stored["lengths"], dtype=np.int32)
+    stored["skipped"] = [(str(key), str(reason)) for key, reason in stored["skipped"]]
+    if not all(isinstance(stored[name], int) and stored[name] > 0 for name in ("sample_rate", "samples")):
+        raise ValueError("sample_rate and samples are not whole numbers above 0")
+    columns = [stored[name] for name in ("keys", "labels", "splits")]
+    if not all(isinstance(column, list) and len(column) == len(stored["lengths"]) for column in columns):
+        raise ValueError("keys, labels, splits and lengths are not lists of one length")
+    if stored["digest"] != _digest(stored["fingerprint"], stored["keys"]):
+        raise ValueError("its digest is not that of its keys")
+    return stored
+
+
+def _digest(fingerprint: str, keys: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps([fingerprint, list(keys)]).encode()).hexdigest()
 
 
 def _refuse_duplicates(clips: Sequence[Clip]) -> None:
@@ -209,17 +232,31 @@ class _Work:
         self.journal, self.store = folder / "progress", folder / "clips.partial"
         self.done: list[tuple[int, str]] = []
 
+    def repaired(self, skipped: Sequence[tuple[str, str]], skip_bad: bool) -> bool:
+        """Can any of the clips that a finished bank left out be read now?
+
+        Raises:
+            UnreadableError: one of them cannot, and skip_bad is off.
+        """
+        keys = {key for key, _ in skipped}
+        bad = [(clip, reason) for clip in self.clips if clip.key in keys and (reason := self._decode(clip)[2])]
+        if bad and not skip_bad:
+            raise UnreadableError(_describe(bad))
+        return len(bad) < len(skipped)
+
     def run(self, skip_bad: bool, workers: int, progress: bool) -> None:
         """Decode all clips that an earlier call has not."""
         self.done = self._recover(skip_bad)
         try:
+            with open(self.store, "ab") as store:
+                store.truncate(_rows(self.done) * self.samples * 2)
+            with atomic(self.journal, "w") as journal:
+                journal.write(json.dumps(self.mark) + "\n" + _lines(self.done))
             with (
                 open(self.store, "ab") as store,
-                open(self.journal, "w", encoding="utf-8") as journal,
+                open(self.journal, "a", encoding="utf-8") as journal,
                 ThreadPoolExecutor(workers) as pool,
             ):
-                store.truncate(sum(length >= 0 for length, _ in self.done) * self.samples * 2)
-                journal.write(json.dumps(self.mark) + "\n" + _lines(self.done))
                 for chunk in with_bar(self._rest(), len(self.clips), len(self.done), progress):
                     self._add(list(pool.map(self._decode, chunk)), store, journal)
         except OSError as error:
@@ -246,13 +283,22 @@ class _Work:
             # The last line may have been cut by a kill.
             notes = [json.loads(line) for line in lines if line.endswith("\n")]
             done = [(int(length), str(reason)) for length, reason in notes]
+            self._take_back(done)
             room = self.store.stat().st_size // (self.samples * 2)
-        except (OSError, ValueError):
+        except (OSError, ValueError, TypeError):
             return []
         if not skip_bad:  # files that could not be read may have been repaired: begin again at the first
             done = done[: next((i for i, (length, _) in enumerate(done) if length < 0), len(done))]
         rows = np.cumsum([length >= 0 for length, _ in done])
         return done[: int(np.searchsorted(rows, room, side="right"))]
+
+    def _take_back(self, done: Sequence[tuple[int, str]]) -> None:
+        """Go on with samples that have their last name already, where a kill kept bank.json from following."""
+        final = self.folder / "clips.i16"
+        if self.store.exists() or (self.folder / "bank.json").exists() or len(done) != len(self.clips):
+            return
+        if final.stat().st_size == _rows(done) * self.samples * 2:
+            os.replace(final, self.store)
 
     def _decode(self, clip: Clip) -> tuple[bytes, int, str]:
         """(samples of the row, length, "") of a clip, or (nothing, -1, why not)."""
@@ -267,7 +313,7 @@ class _Work:
     def finish(self, metadata: dict[str, Any], skip_bad: bool) -> None:
         bad = [(clip, reason) for clip, (length, reason) in zip(self.clips, self.done, strict=True) if length < 0]
         if bad and not skip_bad:
-            raise BankError(_describe(bad))
+            raise UnreadableError(_describe(bad))
         kept = [(c, length) for c, (length, _) in zip(self.clips, self.done, strict=True) if length >= 0]
         if not kept:
             raise BankError(f"{self.folder}: none of {len(self.clips)} files can be read; {_describe(bad)}")
@@ -282,9 +328,13 @@ class _Work:
             "metadata": metadata,
             "skipped": [(clip.key, reason) for clip, reason in bad],
             "fingerprint": self.mark,
+            "digest": _digest(self.mark, [clip.key for clip, _ in kept]),
         }
-        os.replace(self.store, self.folder / "clips.i16")
-        write_json(self.folder / "bank.json", stored)
+        with atomic(self.folder / "bank.json", "w") as stream:
+            json.dump(stored, stream)
+            _to_disk(stream)  # a full disk shows here, while the folder still holds what it held
+            (self.folder / "bank.json").unlink(missing_ok=True)
+            os.replace(self.store, self.folder / "clips.i16")
         self.journal.unlink()
 
 
@@ -295,6 +345,10 @@ def fit(wave: np.ndarray, samples: int, pad: str = "end") -> np.ndarray:
         return wave[start : start + samples]
     before = (samples - len(wave)) // 2 if pad == "both" else 0
     return np.pad(wave, (before, samples - len(wave) - before))
+
+
+def _rows(notes: Sequence[tuple[int, str]]) -> int:
+    return sum(length >= 0 for length, _ in notes)
 
 
 def _lines(notes: Sequence[tuple[int, str]]) -> str:

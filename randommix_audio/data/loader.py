@@ -113,15 +113,18 @@ class BankLoader:
         seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
         return torch.randperm(len(self.entries), generator=torch.Generator().manual_seed(seed))
 
+    def rows(self, epoch: int) -> list[torch.Tensor]:
+        """The rows of the split that make up each batch of an epoch on this rank; nothing is read."""
+        rows = self._share(epoch)
+        return list(rows.split(self.batch_size))[: len(self)] if len(rows) else []
+
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch. With workers, beginning a new epoch ends the one before.
 
         Raises:
             RuntimeError: an epoch is read on after a later one has begun.
         """
-        rows = self._share(epoch)
-        batches = list(rows.split(self.batch_size))
-        batches = batches[: len(self)] if len(rows) else []
+        batches = self.rows(epoch)
         if self.resident:
             if self._rows is None:
                 self._rows = _ResidentRows(self.entries, self.device)

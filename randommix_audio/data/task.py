@@ -1,7 +1,7 @@
 """A task: a bank, the labels in their order, and which clips (or what silence) each split consists of."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from .bank import BankError, WaveBank
+from .bank import WaveBank
+from .errors import BankError, parsing
 from .files import atomic, write_json
 
 SPLITS = ("train", "validation", "test")
-FORMAT = 1
+FORMAT = 2
 NO_CLIP = -1
 
 
@@ -173,7 +174,7 @@ class Task:
                 "format": FORMAT,
                 "labels": self.labels,
                 "noise": noise,
-                "bank": self.bank.fingerprint,
+                "bank": self.bank.digest,
                 "metadata": self.metadata,
             },
         )
@@ -186,22 +187,41 @@ class Task:
             BankError: there is none, or it is not whole.
         """
         folder = Path(folder)
-        try:
+        with parsing(folder / "task.json", "prepared task"):
             stored = json.loads((folder / "task.json").read_text(encoding="utf-8"))
-            arrays = dict(np.load(folder / "entries.npz"))
-            sound = dict(np.load(folder / "noise.npz")) if stored["noise"] is not None else None
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise BankError(f"{folder}: holds no prepared task (no {Path(error.filename).name})") from None
-        except (ValueError, KeyError, OSError) as error:
-            raise BankError(f"{folder}: a damaged task ({error}); prepare it again") from None
+            if stored["format"] != FORMAT:
+                raise BankError(f"{folder}: holds a task in another format; prepare it again")
+            labels, names, metadata, digest = (stored[name] for name in ("labels", "noise", "metadata", "bank"))
+            if not (_strings(labels) and (names is None or _strings(names)) and isinstance(metadata, dict)):
+                raise ValueError("labels or noise are not lists of names, or metadata is no object")
         bank = WaveBank.open(folder / "bank")
-        if stored.get("format") != FORMAT or stored["bank"] != bank.fingerprint:
+        if digest != bank.digest:
             raise BankError(f"{folder}: the task and its bank do not belong together; prepare it again")
         noise = None
-        if sound is not None:
-            noise = NoiseBank(sound["samples"], sound["starts"], stored["noise"], bank.sample_rate)
-        entries = {}
-        for split in dict.fromkeys(name.split("/")[0] for name in arrays):
-            columns = {name: torch.from_numpy(arrays[f"{split}/{name}"]) for name in _COLUMNS}
-            entries[split] = Entries(bank, noise=noise, **columns)
-        return cls(stored["labels"], bank, entries, noise, stored["metadata"])
+        if names is not None:
+            with parsing(folder / "noise.npz", "prepared task"), np.load(folder / "noise.npz") as stream:
+                noise = NoiseBank(stream["samples"], stream["starts"], names, bank.sample_rate)
+                if not (len(noise.starts) == len(names) + 1 and noise.starts[-1] == len(noise.samples)):
+                    raise ValueError("it does not hold the recordings that task.json names")
+        with parsing(folder / "entries.npz", "prepared task"), np.load(folder / "entries.npz") as stream:
+            splits = dict.fromkeys(name.split("/")[0] for name in stream)
+            entries = {split: _entries(stream, split, bank, noise, len(labels)) for split in splits}
+        return cls(labels, bank, entries, noise, metadata)
+
+
+def _strings(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _entries(
+    stream: Mapping[str, np.ndarray], split: str, bank: WaveBank, noise: NoiseBank | None, labels: int
+) -> Entries:
+    """The rows of a split; ValueError where they point to what is not there."""
+    columns = {name: torch.from_numpy(stream[f"{split}/{name}"]) for name in _COLUMNS}
+    rows = Entries(bank, noise=noise, **columns)
+    if any(column.shape != rows.clip.shape for column in columns.values()):
+        raise ValueError(f"the columns of {split} differ in length")
+    limits = ((rows.clip, NO_CLIP, len(bank)), (rows.target, 0, labels))
+    if len(rows) and any(column.min() < low or column.max() >= high for column, low, high in limits):
+        raise ValueError(f"{split} names clips or labels that are not there")
+    return rows

@@ -124,6 +124,134 @@ def test_what_is_no_bank_or_half_of_one_does_not_open(tmp_path):
         WaveBank.open(tmp_path / "nowhere")
 
 
+def damaged(clip: Clip) -> bytes:
+    """Fill a file with zeros at the same size, as a copy that broke off does; what was in it."""
+    whole = Path(clip.path).read_bytes()
+    Path(clip.path).write_bytes(b"\0" * len(whole))
+    return whole
+
+
+def test_a_repaired_file_of_the_same_size_goes_in_and_changes_the_digest(tmp_path):
+    clips = corpus(tmp_path / "in")
+    whole = build(tmp_path / "whole", clips)
+    content = damaged(clips[1])
+    lacking = build(tmp_path / "bank", clips, skip_bad=True)
+    assert build(tmp_path / "bank", clips, skip_bad=True).digest == lacking.digest != whole.digest
+    Path(clips[1].path).write_bytes(content)
+    made = build(tmp_path / "bank", clips, skip_bad=True)
+    assert (made.keys, made.skipped) == (whole.keys, [])
+    assert made.digest == whole.digest
+    assert made.fingerprint == lacking.fingerprint
+    np.testing.assert_array_equal(made.clips, whole.clips)
+
+
+def test_a_build_that_fails_leaves_the_bank_that_was_there(tmp_path, monkeypatch):
+    clips = corpus(tmp_path / "in")
+    damaged(clips[1])
+    made = build(tmp_path / "bank", clips, skip_bad=True)
+    rows = np.array(made.clips)
+    read: list[str] = []
+    real = bank.read
+    monkeypatch.setattr(bank, "read", lambda path, *a, **k: read.append(Path(path).name) or real(path, *a, **k))
+    with pytest.raises(BankError, match="1 file cannot be read"):
+        build(tmp_path / "bank", clips)
+    assert read == ["1.wav"]  # and not the corpus again
+    with pytest.raises(BankError, match="1 file cannot be read"):
+        build(tmp_path / "bank", clips, pad="both", rebuild=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(bank.json, "dump", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(OSError, match="No space left"):
+            build(tmp_path / "bank", clips, pad="both", rebuild=True, skip_bad=True)
+    assert WaveBank.open(tmp_path / "bank").digest == made.digest
+    np.testing.assert_array_equal(WaveBank.open(tmp_path / "bank").clips, rows)
+
+
+def test_a_bank_of_an_earlier_format_is_refused_or_rebuilt_in_one_line(tmp_path):
+    clips = corpus(tmp_path / "in")
+    build(tmp_path / "bank", clips)
+    path = tmp_path / "bank" / "bank.json"
+    earlier = {k: v for k, v in json.loads(path.read_text()).items() if k != "digest"} | {"format": 1}
+    path.write_text(json.dumps(earlier))
+    for refused in (lambda: WaveBank.open(tmp_path / "bank"), lambda: build(tmp_path / "bank", clips)):
+        with pytest.raises(BankError, match="another format; rebuild it") as caught:
+            refused()
+        assert "\n" not in str(caught.value)
+    assert json.loads(path.read_text()) == earlier
+    assert len(build(tmp_path / "bank", clips, rebuild=True)) == 7
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "[]", "null", '"bank"', "{}", '{"format": 2}', "\0\0\0\0", "[" * 100_000),
+        {"lengths": 3},
+        {"lengths": [1e99]},
+        {"keys": ["w/0.wav"]},
+        {"labels": 7},
+        {"samples": "many"},
+        {"digest": "0"},
+        {"more": 1},
+    ],
+)
+def test_a_damaged_bank_json_is_one_line_that_names_it_and_is_made_again(tmp_path, content):
+    clips = corpus(tmp_path / "in", 2)
+    build(tmp_path / "bank", clips)
+    path = tmp_path / "bank" / "bank.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(json.loads(path.read_text()) | content))
+    with pytest.raises(BankError, match=r"bank\.json: damaged \(.+\); make the bank again") as caught:
+        WaveBank.open(tmp_path / "bank")
+    assert "\n" not in str(caught.value)
+    assert len(build(tmp_path / "bank", clips)) == 2
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 1e-9, float("nan"), float("inf")])
+def test_a_row_without_samples_is_refused(tmp_path, seconds):
+    with pytest.raises(BankError, match="at least one sample"):
+        WaveBank.build(tmp_path / "bank", corpus(tmp_path / "in", 1), seconds=seconds)
+
+
+def killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_kill_between_the_samples_and_bank_json_loses_nothing(tmp_path, monkeypatch):
+    clips = corpus(tmp_path / "in", 10)
+    whole = build(tmp_path / "whole", clips)
+    real = os.replace
+    for _ in range(2):  # also when it happens again
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", lambda a, b: killed() if Path(b).name == "bank.json" else real(a, b))
+            with pytest.raises(KeyboardInterrupt):
+                build(tmp_path / "bank", clips)
+        assert (tmp_path / "bank" / "clips.i16").exists()
+        monkeypatch.setattr(bank, "read", lambda *_, **__: pytest.fail("decoded again"))
+    made = build(tmp_path / "bank", clips)
+    assert made.keys == whole.keys
+    np.testing.assert_array_equal(made.clips, whole.clips)
+
+
+def test_a_kill_before_the_first_note_of_a_second_call_loses_nothing(tmp_path, monkeypatch):
+    clips = corpus(tmp_path / "in", 10)
+    monkeypatch.setattr(bank, "_CHUNK", 3)
+    decoded: list[str] = []
+    real = bank.read
+
+    def stopped(path: Path, *args: object, **kwargs: object) -> object:
+        decoded.append(path.stem)
+        return killed() if decoded.count("7") == 1 and path.stem == "7" else real(path, *args, **kwargs)
+
+    monkeypatch.setattr(bank, "read", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "bank", clips, workers=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(bank, "_lines", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build(tmp_path / "bank", clips)
+    decoded[:] = ["7"]
+    assert build(tmp_path / "bank", clips).keys == [clip.key for clip in clips]
+    assert sorted(decoded[1:]) == ["6", "7", "8", "9"]
+
+
 def test_what_a_stopped_build_had_finished_is_not_decoded_again(tmp_path, monkeypatch):
     clips = corpus(tmp_path / "in", 10)
     whole = build(tmp_path / "whole", clips)

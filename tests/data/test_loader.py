@@ -1,5 +1,7 @@
 """Batches: the same for a seed, however they are put together."""
 
+import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -151,9 +153,58 @@ def test_half_a_task_does_not_open(entries, tmp_path):
         Task.open(tmp_path / "nowhere")
     Task(["a", "b", "c"], entries.bank, {"train": entries}).save(tmp_path)
     stored = (tmp_path / "task.json").read_text()
-    (tmp_path / "task.json").write_text(stored.replace(entries.bank.fingerprint, "other"))
+    (tmp_path / "task.json").write_text(stored.replace(entries.bank.digest, "other"))
     with pytest.raises(BankError, match="do not belong together"):
         Task.open(tmp_path)
     (tmp_path / "task.json").write_text("{")
     with pytest.raises(BankError, match="damaged"):
+        Task.open(tmp_path)
+
+
+def zipped(**arrays: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        *[("task.json", text) for text in ("[]", "null", "", "\0\0", '{"format": 2}', "[" * 100_000)],
+        *[("task.json", {"labels": 3}), ("task.json", {"noise": {"a": 1}}), ("task.json", {"metadata": []})],
+        *[(npz, damage) for npz in ("entries.npz", "noise.npz") for damage in ("half", "", "no archive", "\0" * 99)],
+        ("entries.npz", zipped(train=np.zeros(3))),
+        ("entries.npz", "labels"),
+        ("noise.npz", zipped(samples=np.zeros(4, np.int16), starts=np.array([0, 2, 3]))),
+    ],
+)
+def test_a_damaged_file_of_a_task_is_one_line_that_names_it(entries, tmp_path, name, content):
+    noise = NoiseBank(np.zeros(9, np.int16), np.array([0, 4, 9]), ["one", "two"], 16000)
+    rows = Entries(**{**vars(entries), "noise": noise})
+    Task(["a", "b", "c"], entries.bank, {"train": rows}, noise).save(tmp_path)
+    path = tmp_path / name
+    if content == "labels":  # of another task, with more classes
+        (tmp_path / "o").mkdir()
+        Task(["a", "b", "c", "d"], entries.bank, {"train": rows.with_silence(3, None, None, 1)}).save(tmp_path / "o")
+        path.write_bytes((tmp_path / "o" / name).read_bytes())
+    elif content == "half":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif isinstance(content, dict):
+        path.write_text(json.dumps(json.loads(path.read_text()) | content))
+    else:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(BankError, match=rf"{name}: damaged \(.+\); make the prepared task again") as caught:
+        Task.open(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_task_of_an_earlier_format_or_without_its_parts_is_one_line(entries, tmp_path):
+    Task(["a", "b", "c"], entries.bank, {"train": entries}).save(tmp_path)
+    stored = json.loads((tmp_path / "task.json").read_text())
+    (tmp_path / "task.json").write_text(json.dumps(stored | {"format": 1, "bank": entries.bank.fingerprint}))
+    with pytest.raises(BankError, match="in another format; prepare it again"):
+        Task.open(tmp_path)
+    (tmp_path / "task.json").write_text(json.dumps(stored))
+    (tmp_path / "entries.npz").unlink()
+    with pytest.raises(BankError, match=r"no prepared task \(no entries.npz\)"):
         Task.open(tmp_path)
