@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import sys
 import typing
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import docstring_parser
 import torch
 from jsonargparse import ArgumentParser
 from tqdm import tqdm
@@ -23,9 +25,9 @@ class UserError(Exception):
 
 
 def one_line(error: BaseException) -> str:
-    """The text of an exception without line breaks; an OSError as `reason: file`."""
+    """The text of an exception without line breaks; an OSError as `file: reason`."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -56,18 +58,31 @@ def parse(
     Raises:
         UserError: for anything that is not accepted, in one line.
     """
-    parser = ArgumentParser(prog=program, exit_on_error=False, allow_abbrev=False)
+    described = docstring_parser.parse(options.__doc__ or "")
+    parser = ArgumentParser(
+        prog=program, description=described.short_description, exit_on_error=False, allow_abbrev=False
+    )
     parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     if positional:
-        parser.add_argument(positional, nargs="+", type=str)
+        about = {parameter.arg_name: parameter.description for parameter in described.params}
+        parser.add_argument(positional, nargs="+", type=str, help=about[positional])
     parser.add_class_arguments(options, skip={positional} if positional else set())
     try:
         values = parser.parse_args(files_first(sys.argv[1:] if argv is None else argv)).as_dict()
     except Exception as error:
-        raise UserError(f"{one_line(error)} (try --help)") from error
+        raise UserError(f"{_plainly(one_line(error))} (try --help)") from error
     files = values.pop("config") or []
     stem = os.path.splitext(os.path.basename(str(files[-1])))[0] if files else ""
     return build(options, values), stem
+
+
+def _plainly(mistake: str) -> str:
+    """Say of a wrong choice what the choices are, instead of naming Python's types."""
+    wrong = re.search(r'"([\w.]+)": Expected a typing\.Literal\[(.*?)\]\. Got value: (.*)', mistake)
+    if not wrong:
+        return mistake
+    name, choices, got = wrong.groups()
+    return f"{name} must be one of {choices.replace(chr(39), '')}, got {got}"
 
 
 def files_first(argv: list[str]) -> list[str]:
@@ -97,13 +112,25 @@ def run(main: Callable[[], None], again: str = "") -> typing.NoReturn:
     except KeyboardInterrupt:
         print(f"\nstopped{'; ' + again if again else ''}", file=sys.stderr)
         leave(130)
-    except torch.OutOfMemoryError:
-        print("error: out of memory on the device: lower --batch_size or --width", file=sys.stderr)
-        leave(2)
     except (UserError, AudioError, BankError, OSError, ValueError, ImportError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         leave(2)
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        print("error: out of memory: lower --batch_size or --width", file=sys.stderr)
+        leave(2)
     sys.exit(0)
+
+
+_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "size calculation overflowed")
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    # torch has no class of its own for the other devices
+    return any(words in str(error) for words in _MEMORY)
 
 
 def leave(code: int) -> typing.NoReturn:

@@ -74,7 +74,7 @@ class Average(nn.Module):
     """Exponential moving average of a model's weights and buffers, with a rising decay in the first steps.
 
     Args:
-        model: the model to follow; it is copied.
+        model: the model to follow, on its device already; it is copied.
         decay: share of the old average that is kept in each step, late in training.
     """
 
@@ -82,16 +82,19 @@ class Average(nn.Module):
         super().__init__()
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
+        # Training and loading write into these tensors and never replace them; collecting them in each step is slow.
+        pairs = list(zip(_state(self.model), _state(model), strict=True))
+        self._averaged = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]  # counts of batches
 
     @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
+    def update(self, step: int) -> None:
         """Move the average towards the model; call it after each step, counted from 0."""
         keep = min(self.decay, (1 + step) / (10 + step))
-        for mean, new in zip(_state(self.model), _state(model), strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(new, 1 - keep)
-            else:
-                mean.copy_(new)
+        means, new = zip(*self._averaged, strict=True)
+        torch._foreach_lerp_(means, new, 1 - keep)
+        for mean, value in self._copied:
+            mean.copy_(value)
 
 
 def _state(model: nn.Module) -> Iterable[torch.Tensor]:

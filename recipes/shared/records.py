@@ -7,45 +7,30 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
-from recipes.shared.console import UserError
+from randommix_audio.data.files import locked
+from randommix_audio.files import write_atomically
+from recipes.shared.console import UserError, one_line
+
+CONFIG, RESULTS = "config.yaml", "results.json"
 
 # Options that may differ when a run goes on: they say where and how fast it runs, not what it computes.
 FREE = frozenset({"resume", "runs", "name", "device", "workers", "resident", "threads", "pictures"})
 TIMES = ("seconds", "clips_per_second")
 
 
-def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> None:
-    """Write a file under a temporary name beside it, push it to the disk, then rename it into place.
-
-    Raises:
-        OSError: for example on a full disk; the temporary file is gone then and the old file untouched.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    data = content.encode() if isinstance(content, str) else content
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error
-
-
 def save(state: dict[str, Any], path: str | os.PathLike[str]) -> None:
     """torch.save, atomically. Tensors and plain Python values only, so that it loads with weights_only=True."""
     buffer = io.BytesIO()  # torch turns a full disk into a RuntimeError without a reason; a plain write does not
     torch.save(state, buffer)
-    write_atomic(path, buffer.getvalue())
+    write_atomically(path, buffer.getvalue())
 
 
 def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> dict[str, Any]:
@@ -55,13 +40,13 @@ def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> di
         UserError: where the file is missing or no checkpoint.
     """
     if not Path(path).is_file():
-        raise UserError(f"no checkpoint at {path}")
+        raise UserError(f"{path}: no such checkpoint")
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
-        raise UserError(f"{path} is not a readable checkpoint ({type(error).__name__})") from error
+        raise UserError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
     if not isinstance(state, dict) or "model" not in state:
-        raise UserError(f"{path} is not a checkpoint of these recipes")
+        raise UserError(f"{path}: not a checkpoint of these recipes")
     return state
 
 
@@ -73,6 +58,44 @@ def commit() -> str:
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return said.stdout.strip() or "unknown"
+
+
+@contextmanager
+def held(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold a run folder for this process alone, so that no second one trains into it; make it where it is new.
+
+    Raises:
+        UserError: where something else lies there.
+        BlockingIOError: another process holds it.
+    """
+    folder = Path(folder)
+    _refuse_foreign(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        yield
+
+
+def state_of(folder: str | os.PathLike[str], config: dict[str, Any]) -> str:
+    """What a run folder is; nothing is written.
+
+    Args:
+        folder: runs/<name>.
+        config: plain options of the run that is to be there.
+
+    Returns:
+        "new", "unfinished" or "finished".
+
+    Raises:
+        UserError: where the folder holds a run with other options, or something else.
+    """
+    folder = Path(folder)
+    _refuse_foreign(folder)
+    if not (folder / CONFIG).is_file():
+        return "new"
+    if other := differing(_read_config(folder / CONFIG), plain(config)):
+        name, old, new = other
+        raise UserError(f"{folder}: was made with {name} {old}, not {new}; give another --name")
+    return "finished" if (folder / RESULTS).is_file() else "unfinished"
 
 
 def open_folder(folder: str | os.PathLike[str], config: dict[str, Any], resume: bool) -> str:
@@ -90,20 +113,32 @@ def open_folder(folder: str | os.PathLike[str], config: dict[str, Any], resume: 
         UserError: where the folder holds another run, or any run and `resume` is False.
     """
     folder = Path(folder)
-    stored = folder / "config.yaml"
-    if not stored.is_file():
-        if folder.exists() and (not folder.is_dir() or any(not f.name.startswith(".") for f in folder.iterdir())):
-            raise UserError(f"{folder} exists and is not the folder of a run: give another --name")
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(stored, yaml.safe_dump(plain(config), sort_keys=False))
-        return "new"
-    state = "finished" if (folder / "results.json").is_file() else "unfinished"
-    if not resume:
-        raise UserError(f"{folder} holds a run already ({state}): give another --name, or --resume auto to go on")
-    if other := differing(yaml.safe_load(stored.read_text()) or {}, plain(config)):
-        name, old, new = other
-        raise UserError(f"{folder} was made with {name} {old}, not {new}: give another --name")
+    if not resume and (folder / CONFIG).is_file():
+        state = "finished" if (folder / RESULTS).is_file() else "unfinished"
+        raise UserError(f"{folder}: holds a run already ({state}); give another --name, or --resume auto to go on")
+    state = state_of(folder, config)
+    if state == "new":
+        write_atomically(folder / CONFIG, yaml.safe_dump(plain(config), sort_keys=False))
     return state
+
+
+def _refuse_foreign(folder: Path) -> None:
+    if (folder / CONFIG).is_file() or not folder.exists():
+        return
+    # Left by a kill before the first file had its name, or made by `held`.
+    if folder.is_dir() and all(f.name.startswith(".") or f.suffix == ".partial" for f in folder.iterdir()):
+        return
+    raise UserError(f"{folder}: exists and is not the folder of a run; give another --name")
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: damaged ({one_line(error)}); give another --name") from error
+    if not isinstance(stored, dict):
+        raise UserError(f"{path}: damaged (holds no options); give another --name")
+    return stored
 
 
 def plain(value: Any) -> Any:
@@ -139,7 +174,7 @@ class MetricsLog:
         if active:
             with open(self.path, "ab") as file:
                 if file.tell() < keep:
-                    raise UserError(f"{self.path} has lost lines that last.ckpt knows of: give another --name")
+                    raise UserError(f"{self.path}: has lost lines that last.ckpt knows of; give another --name")
                 file.truncate(keep)
 
     def append(self, line: dict[str, Any]) -> None:
@@ -155,8 +190,15 @@ class MetricsLog:
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """All lines of a metrics.jsonl."""
-    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+    """All lines of a metrics.jsonl.
+
+    Raises:
+        UserError: where it is damaged.
+    """
+    try:
+        return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({one_line(error)})") from error
 
 
 def without_times(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -168,9 +210,19 @@ def write_json(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
     """Write a JSON file atomically, each row of numbers in one line."""
     text = json.dumps(plain(content), indent=1)
     text = re.sub(r"\[[\s\d.,eE+-]+\]", lambda row: " ".join(row[0].split()), text)
-    write_atomic(path, text + "\n")
+    write_atomically(path, text + "\n")
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a JSON file."""
-    return json.loads(Path(path).read_text())
+    """Read a JSON file that holds an object.
+
+    Raises:
+        UserError: where it is damaged or holds something else.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({one_line(error)})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: damaged (holds no object)")
+    return content

@@ -21,8 +21,8 @@ def report(matrix: Tensor, labels: list[str]) -> dict[str, Any]:
         labels: names in the order of the rows.
 
     Returns:
-        accuracy and macro_accuracy (mean recall over the classes that occur), both 0 to 1; clips; correct;
-        labels; counts (clips of each class); confusion (nested lists); per_class {label: clips, recall,
+        accuracy and macro_accuracy (mean recall over the classes that occur), both 0 to 1, None without clips; clips;
+        correct; labels; counts (clips of each class); confusion (nested lists); per_class {label: clips, recall,
         precision, f1}, with None where a score has no denominator.
 
     Raises:
@@ -43,8 +43,8 @@ def report(matrix: Tensor, labels: list[str]) -> dict[str, Any]:
     recalls = [hit / truth for hit, truth in zip(hits, truths, strict=True) if truth]
     total = sum(truths)
     return {
-        "accuracy": sum(hits) / total if total else 0.0,
-        "macro_accuracy": sum(recalls) / len(recalls) if recalls else 0.0,
+        "accuracy": sum(hits) / total if total else None,
+        "macro_accuracy": sum(recalls) / len(recalls) if recalls else None,
         "clips": total,
         "correct": sum(hits),
         "labels": labels,

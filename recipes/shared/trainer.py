@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.distributed
@@ -28,7 +28,7 @@ from recipes.shared import records
 from recipes.shared.console import Progress, UserError
 from recipes.shared.optim import Average, learning_rate, make_optimizer
 
-LAST, BEST, METRICS, RESULTS = "last.ckpt", "best.ckpt", "metrics.jsonl", "results.json"
+LAST, BEST, METRICS, RESULTS = "last.ckpt", "best.ckpt", "metrics.jsonl", records.RESULTS
 PICTURED_STEPS = 3  # the first steps of a run whose input TensorBoard shows
 
 
@@ -55,13 +55,13 @@ class Training:
 
     epochs: int = 20
     batch_size: int = 256
-    optimizer: str = "sgd"
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.05
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 5e-4
     decay_all: bool = True
-    schedule: str = "cosine"
+    schedule: Literal["cosine", "constant"] = "cosine"
     warmup_epochs: float = 0.0
     clip_norm: float | None = None
     label_smoothing: float = 0.0
@@ -78,6 +78,12 @@ class Training:
         for name in ("momentum", "label_smoothing", "ema_decay"):
             if (value := getattr(self, name)) is not None and not 0 <= value < 1:
                 raise UserError(f"{name} must lie in [0, 1), got {value}")
+        if self.seed >= 2**63:
+            raise UserError(f"seed must be below 2^63, got {self.seed}")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise UserError(f"clip_norm must be above 0, or null for none, got {self.clip_norm}")
+        if self.warmup_epochs > self.epochs:
+            raise UserError(f"warmup_epochs must be at most epochs, {self.epochs}, got {self.warmup_epochs}")
 
 
 @dataclass
@@ -111,7 +117,7 @@ class Job(Protocol):
 
     steps_per_epoch: int
     rows_per_epoch: int
-    about: dict[str, Any]  # labels, front end, ...: stored with every checkpoint
+    about: dict[str, Any]  # labels, front end, ...: stored with every checkpoint; `data` is a digest of all clips
 
     def batches(self, epoch: int) -> Iterable[Any]:
         """The batches of this process in an epoch, the same ones whenever asked."""
@@ -119,8 +125,8 @@ class Job(Protocol):
     def step(self, network: nn.Module, batch: Any, moment: Moment) -> Outcome:
         """Loss of one batch."""
 
-    def validate(self, network: nn.Module) -> dict[str, float]:
-        """Numbers of the validation set, validation_accuracy among them, equal on every process."""
+    def validate(self, network: nn.Module) -> dict[str, float | None]:
+        """Numbers of the validation set, validation_accuracy among them, equal on every process; None without clips."""
 
 
 def make_fabric(device: str, precision: str) -> Fabric:
@@ -128,22 +134,26 @@ def make_fabric(device: str, precision: str) -> Fabric:
 
     Args:
         device: auto, cpu, cuda, cuda:1, mps.
-        precision: of Fabric, e.g. 32-true, bf16-mixed, 16-mixed.
+        precision: 32-true, bf16-mixed or 16-mixed (CUDA only).
 
     Raises:
-        UserError: for a device that is not there.
+        UserError: for a device that is not there, or that does not know the precision.
     """
     kind, _, index = device.partition(":")
     if kind not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdigit()):
         raise UserError(f"device must be auto, cpu, cuda, cuda:N or mps, got {device}")
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    if index and world > 1:
+        raise UserError(f"device {device} is one device, but {world} processes were started: use --device {kind}")
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there.get(kind, True):
         raise UserError(f"device {kind} is not available here: use --device cpu")
     if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
         raise UserError(f"there is no device {device}: {torch.cuda.device_count()} here")
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    world = int(os.environ.get("WORLD_SIZE", 1))
-    devices: int | list[int] = [int(index)] if index and world == 1 else local
+    if precision == "16-mixed" and (kind not in ("auto", "cuda") or not there["cuda"]):
+        raise UserError("precision 16-mixed needs CUDA: use bf16-mixed or 32-true")
+    devices: int | list[int] = [int(index)] if index else local
     fabric = Fabric(
         accelerator=kind,
         devices=devices,
@@ -214,11 +224,16 @@ class Trainer:
         return self.module if self.average is None else self.average.model
 
     def resume(self) -> bool:
-        """Take up the state of last.ckpt, if there is one."""
+        """Take up the state of last.ckpt, if there is one.
+
+        Raises:
+            UserError: where it was trained on other data, or by another number of processes.
+        """
         path = self.folder / LAST
         if not path.is_file():
             return False
         state = records.load(path, self.fabric.device)
+        self._refuse_other(state)
         self.module.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self._precision.load_state_dict(state["precision"])
@@ -227,6 +242,21 @@ class Trainer:
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
         self.metrics_bytes, self.best = state["metrics_bytes"], state["best"]
         return True
+
+    def _refuse_other(self, state: dict[str, Any]) -> None:
+        """Refuse to go on where the steps that are left would not be those of the run that was stopped."""
+        refuse_other_data(self.folder, state, self.job.about)
+        were, are = state.get("processes"), self.fabric.world_size
+        if were not in (None, are):
+            processes = "1 process" if were == 1 else f"{were} processes"
+            raise UserError(
+                f"{self.folder}: was trained by {processes}, not {are}; start as many, or give another --name"
+            )
+        steps = state.get("total_steps")
+        if steps not in (None, self.total_steps):
+            raise UserError(
+                f"{self.folder}: is a training of {steps} steps, not {self.total_steps}; give another --name"
+            )
 
     def fit(self) -> None:
         """Train the epochs that are left."""
@@ -241,8 +271,9 @@ class Trainer:
                 log.append(line)
                 self.metrics_bytes = log.size
                 if writer is not None:
-                    for name in line.keys() - {"epoch", "step"}:
-                        writer.add_scalar(name, line[name], self.step)
+                    for name, value in line.items():
+                        if name not in ("epoch", "step") and value is not None:
+                            writer.add_scalar(name, value, self.step)
                     writer.flush()
                 self._store(line)
                 progress.say("  ".join(f"{name} {_short(value)}" for name, value in line.items()))
@@ -298,18 +329,24 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(outcome.loss)
         if options.clip_norm is not None:
-            self.fabric.clip_gradients(self.network, self.optimizer, max_norm=options.clip_norm)
+            self.fabric.clip_gradients(
+                self.network,
+                self.optimizer,
+                max_norm=options.clip_norm,
+                error_if_nonfinite=False,  # the scaler of 16-mixed skips such a step; elsewhere the loss tells of it
+            )
         self.optimizer.step()
         if self.average is not None:
-            self.average.update(self.module, self.step)
+            self.average.update(self.step)
         self.step += 1
         return outcome
 
     def _store(self, line: dict[str, Any]) -> None:
-        """Write best.ckpt where this epoch is the best so far, then last.ckpt."""
-        better = self.best is None or line["validation_accuracy"] > self.best["validation_accuracy"]
+        """Write best.ckpt where this epoch is the best so far, then last.ckpt; unvalidated, the last is the best."""
+        accuracy = line["validation_accuracy"]
+        better = self.best is None or accuracy is None or accuracy > self.best["validation_accuracy"]
         if better:
-            self.best = {"epoch": self.epoch, "validation_accuracy": line["validation_accuracy"]}
+            self.best = {"epoch": self.epoch, "validation_accuracy": accuracy}
         if self.main:
             shared = {
                 "epoch": self.epoch,
@@ -317,6 +354,8 @@ class Trainer:
                 "best": self.best,
                 "config": self.config,
                 "commit": self.commit,
+                "processes": self.fabric.world_size,
+                "total_steps": self.total_steps,
                 **self.job.about,
             }
             if better:
@@ -357,9 +396,24 @@ class Trainer:
         return everyone
 
 
+def refuse_other_data(folder: Path, stored: dict[str, Any], about: dict[str, Any]) -> None:
+    """Refuse a run of other clips than those of the job.
+
+    Args:
+        folder: of the run.
+        stored: its checkpoint or results; those of the first version name no data and are taken.
+        about: of the job.
+
+    Raises:
+        UserError: where the data differ.
+    """
+    if stored.get("data") not in (None, about["data"]):
+        raise UserError(f"{folder}: was trained on other data; give another --name")
+
+
 def _epoch_seed(seed: int, epoch: int, rank: int) -> int:
     return int(rma.step_generator(seed, 2**31 + epoch, rank).initial_seed()) % 2**63
 
 
 def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)

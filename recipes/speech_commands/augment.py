@@ -19,7 +19,7 @@ class Augmentation:
         gain_p: probability of a new amplitude.
         gain: lowest and highest factor on the amplitude.
         speed_p: probability of another speed, which moves the pitch along.
-        speed: largest relative change of speed.
+        speed: largest relative change of a clip's length by it: 0.2 gives 1 / 1.2 to 1 / 0.8 times the speed.
         shift_p: probability of moving the clip in time, with silence behind it.
         shift_ms: largest move in milliseconds.
         noise_p: probability of background noise (from the corpus's own noise recordings).
@@ -57,6 +57,11 @@ class Augmentation:
                 raise UserError(f"augment.{name} must lie in [0, 1], got {value}")
             if name in ("speed", "stretch") and not 0 <= value < 1:
                 raise UserError(f"augment.{name} must lie in [0, 1), got {value}")
+            if name != "gain" and not value >= 0:
+                raise UserError(f"augment.{name} must not be negative, got {value}")
+        low, high = self.gain
+        if not 0 <= low <= high:
+            raise UserError(f"augment.gain must be a lowest and a highest factor, 0 or above, got {low} and {high}")
 
 
 class Augmenter:
@@ -96,7 +101,7 @@ class Augmenter:
             factor = low + (high - low) * _uniform(rows, generator)
             wave = wave * _sometimes(factor, 1.0, options.gain_p, generator)[:, None]
         if options.speed_p > 0 or options.shift_p > 0:
-            rate = _sometimes(_around(1.0, options.speed, rows, generator), 1.0, options.speed_p, generator)
+            rate = _sometimes(1 / _around(1.0, options.speed, rows, generator), 1.0, options.speed_p, generator)
             shift = _around(0.0, self.shift_samples, rows, generator).round()
             shift = _sometimes(shift, 0.0, options.shift_p, generator)
             wave = warp(wave[:, None], rate, shift, 0.0)[:, 0]
@@ -106,13 +111,19 @@ class Augmenter:
         return wave
 
     def features(self, x: Tensor, generator: torch.Generator, silence: float) -> Tensor:
-        """Change log-mel features (B, F, T): tempo, place in time (`silence` behind it), SpecAugment's masks."""
+        """Change log-mel features (B, F, T): tempo, place in time, SpecAugment's masks.
+
+        `silence` stands where nothing is left after a move; in a clip that is silent throughout it is the clip's own
+        value, which is another where the front end takes its levels from the clip's peak.
+        """
         options, rows = self.options, x.shape[0]
         if options.stretch_p > 0 or options.shift_frames_p > 0:
             rate = _sometimes(_around(1.0, options.stretch, rows, generator), 1.0, options.stretch_p, generator)
             shift = _around(0.0, options.shift_frames + 0.5, rows, generator).round()
             shift = shift.clamp(-options.shift_frames, options.shift_frames)
-            x = warp(x, rate, _sometimes(shift, 0.0, options.shift_frames_p, generator), silence)
+            lowest, highest = x.amin((1, 2), keepdim=True), x.amax((1, 2), keepdim=True)
+            fill = torch.where(lowest == highest, lowest, silence)
+            x = warp(x, rate, _sometimes(shift, 0.0, options.shift_frames_p, generator), fill)
         if options.time_masks or options.freq_masks:
             level = x.mean(dim=(1, 2), keepdim=True)  # a masked part tells nothing, not even that it is quiet
             frames = runs(rows, x.shape[2], options.time_masks, options.time_mask, generator)
@@ -136,14 +147,14 @@ def as_float(wave: Tensor) -> Tensor:
     return wave.float() / 32768 if wave.dtype == torch.int16 else wave.float()
 
 
-def warp(x: Tensor, rate: Tensor, shift: Tensor, fill: float) -> Tensor:
+def warp(x: Tensor, rate: Tensor, shift: Tensor, fill: float | Tensor) -> Tensor:
     """Read each row at another rate from another place, linearly interpolated: out[t] = x[(t - shift) * rate].
 
     Args:
         x: (B, C, T).
         rate: (B,) above 0; 1.2 is faster and leaves the last sixth to `fill`.
         shift: (B,) whole positions; positive moves to the right.
-        fill: what stands where nothing is read.
+        fill: what stands where nothing is read; a tensor is (B, 1, 1).
 
     Returns:
         (B, C, T); with rate 1 and shift 0 exactly x.

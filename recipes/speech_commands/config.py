@@ -12,6 +12,8 @@ from recipes.shared.console import UserError
 from recipes.shared.trainer import Training
 from recipes.speech_commands.augment import Augmentation
 
+MixerName = Literal["mixup", "cutmix", "time_cutmix", "freq_cutmix", "resizemix", "fmix", "randommix", "none"]
+
 
 @dataclass
 class Config(Training):
@@ -26,7 +28,7 @@ class Config(Training):
         front_end: arguments of the front end that differ from the preset, e.g. {n_mels: 40}.
         width: channels of the first stage of PreAct-ResNet18; 64 is the paper's.
         dropout: probability of dropping a pooled feature.
-        mixer: mixup, cutmix, time_cutmix, freq_cutmix, resizemix, fmix, randommix or none.
+        mixer: how clips are mixed; none leaves them as they are.
         mixer_args: arguments of the mixers, e.g. {alpha: 1.0, per: row, p: 0.5}; those that the chosen one lacks are
             left out.
         candidates: methods that randommix chooses from.
@@ -34,7 +36,7 @@ class Config(Training):
         mix_silence: whether silent clips may be mixed.
         augment: what is done to each clip before mixing.
         device: auto, cpu, cuda, cuda:N or mps.
-        precision: 32-true, bf16-mixed or 16-mixed.
+        precision: 32-true, bf16-mixed or 16-mixed (CUDA only).
         compile: run the model through torch.compile.
         deterministic: use deterministic kernels (on CUDA a resumed run equals an undisturbed one only so).
         threads: threads of torch on the CPU; null leaves torch's choice.
@@ -65,20 +67,32 @@ class Config(Training):
     front_end: dict[str, Any] = field(default_factory=dict)
     width: int = 64
     dropout: float = 0.0
-    mixer: str = "randommix"
+    mixer: MixerName = "randommix"
     mixer_args: dict[str, Any] = field(default_factory=dict)
     candidates: list[str] = field(default_factory=lambda: ["mixup", "cutmix", "resizemix", "fmix"])
     weights: list[float] = field(default_factory=lambda: [1.0, 1.0, 1.0, 1.0])
     mix_silence: bool = True
     augment: Augmentation = field(default_factory=Augmentation)
     device: str = "auto"
-    precision: str = "32-true"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     compile: bool = False
     deterministic: bool = False
     threads: int | None = None
     resident: Literal["auto", "yes", "no"] = "auto"
     workers: int = 0
     pictures: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.name is not None and (self.name in ("", ".", "..") or set(self.name) & set("/\\\0")):
+            raise UserError(f"name must be the name of a folder inside {self.runs}, got {self.name!r}")
+        for name in ("width", "threads"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UserError(f"{name} must be at least 1, got {value}")
+        if self.workers < 0:
+            raise UserError(f"workers must not be negative, got {self.workers}")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout must lie in [0, 1), got {self.dropout}")
 
     def run_name(self, configuration: str) -> str:
         """The name given, or `<configuration>-<mixer>-w<width>-s<seed>`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from randommix_audio.data import BankLoader, Entries, Task
 from recipes.shared import console, records, scores
 from recipes.shared.console import UserError
 from recipes.shared.trainer import make_fabric
-from recipes.speech_commands.recogniser import judge, load
+from recipes.speech_commands.recogniser import Recogniser, judge, load
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Options:
 
     checkpoint: str
     data: str | None = None
-    split: str = "test"
+    split: Literal["train", "validation", "test"] = "test"
     out: str | None = None
     batch_size: int = 256
     device: str = "auto"
@@ -59,6 +59,24 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def refuse_misfit(task: Task, data: str, model: Recogniser, checkpoint: str) -> None:
+    """Refuse to test on clips of another kind than those of the training.
+
+    Raises:
+        UserError: where labels, length or sample rate differ.
+    """
+    bank, rate = task.bank, model.front_end.sample_rate
+    if task.labels != model.labels:
+        raise UserError(
+            f"{data}: has the labels {' '.join(task.labels)}; {checkpoint} was trained on {' '.join(model.labels)}"
+        )
+    if (bank.samples, bank.sample_rate) != (model.shape.samples, rate):
+        raise UserError(
+            f"{data}: has clips of {bank.samples} samples at {bank.sample_rate} Hz; "
+            f"{checkpoint} was trained on {model.shape.samples} samples at {rate} Hz"
+        )
+
+
 def evaluate(options: Options) -> dict[str, Any]:
     """Scores of a checkpoint on a split.
 
@@ -69,27 +87,30 @@ def evaluate(options: Options) -> dict[str, Any]:
     model, state = load(options.checkpoint, device)
     data = options.data or state["config"]["data"]
     task = Task.open(data)
-    if task.labels != model.labels:
-        raise UserError(
-            f"{data} has the labels {' '.join(task.labels)}; "
-            f"{options.checkpoint} was trained on {' '.join(model.labels)}"
-        )
+    refuse_misfit(task, data, model, options.checkpoint)
     if options.batch_size < 1:
         raise UserError(f"batch_size must be at least 1, got {options.batch_size}")
-    matrix, loss = judge(model, batches(task.split(options.split), options.batch_size, device), len(model.labels))
+    entries = task.split(options.split)
+    if not len(entries):
+        raise UserError(f"{data}: has no {options.split} clips")
+    matrix, loss = judge(model, batches(entries, options.batch_size, device), len(model.labels))
     report = scores.report(matrix.cpu(), model.labels)
     about = {"checkpoint": options.checkpoint, "data": data, "split": options.split, "epoch": state["epoch"]}
-    return {**about, "commit": records.commit(), "loss": float(loss) / max(1, report["clips"]), **report}
+    return {**about, "commit": records.commit(), "loss": float(loss) / report["clips"], **report}
 
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     options, _ = console.parse(Options, "python -m recipes.speech_commands.evaluate", argv)
-    report = evaluate(options)
     checkpoint = Path(options.checkpoint)
-    out = options.out or checkpoint.with_name(f"evaluation-{checkpoint.stem}-{options.split}.json")
+    out = Path(options.out or checkpoint.with_name(f"evaluation-{checkpoint.stem}-{options.split}.json"))
+    if options.out and not out.parent.is_dir():
+        raise UserError(f"{out.parent}: no such folder")
+    if out.is_dir():
+        raise UserError(f"{out}: is a folder; name a file")
+    report = evaluate(options)
+    print(table(report), flush=True)
     records.write_json(out, report)
-    print(table(report))
     print(f"scores: {out}")
 
 

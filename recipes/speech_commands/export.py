@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from randommix_audio.files import write_atomically
 from recipes.shared import console
 from recipes.shared.console import UserError
 from recipes.speech_commands.recogniser import Recogniser, load
@@ -42,19 +44,19 @@ def probe(samples: int, rows: int) -> torch.Tensor:
     return wave * torch.logspace(-1, -3, rows)[:, None] * (torch.arange(rows) < rows - 1)[:, None]
 
 
-def export_torch(model: Recogniser, out: Path) -> float:
-    """Write a torch.export program, read it back, and return the largest difference of a logit."""
+def export_torch(model: Recogniser) -> tuple[bytes, Callable[[torch.Tensor], torch.Tensor]]:
+    """A torch.export program, and what it computes when read back."""
     program = torch.export.export(
         model, (probe(model.shape.samples, 2),), dynamic_shapes=({0: torch.export.Dim("batch")},)
     )
-    torch.export.save(program, out)
-    again = torch.export.load(out).module()
-    wave = probe(model.shape.samples, 5)
-    return float((again(wave) - model(wave)).abs().max())
+    stream = io.BytesIO()
+    torch.export.save(program, stream)
+    stream.seek(0)
+    return stream.getvalue(), torch.export.load(stream).module()
 
 
-def export_onnx(model: Recogniser, out: Path) -> float:
-    """Write ONNX, run it in onnxruntime, and return the largest difference of a logit."""
+def export_onnx(model: Recogniser) -> tuple[bytes, Callable[[torch.Tensor], torch.Tensor]]:
+    """An ONNX model, and what it computes in onnxruntime."""
     try:
         import onnxruntime
         import onnxscript  # noqa: F401
@@ -63,48 +65,52 @@ def export_onnx(model: Recogniser, out: Path) -> float:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(
+        program = torch.onnx.export(
             model,
             (probe(model.shape.samples, 2),),
-            str(out),
             dynamo=True,
             verbose=False,
-            external_data=False,
             input_names=["wave"],
             output_names=["logits"],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
-    session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
-    wave = probe(model.shape.samples, 5)
-    (logits,) = session.run(None, {"wave": wave.numpy()})
-    return float(np.abs(logits - model(wave).numpy()).max())
+    assert program is not None
+    content = program.model_proto.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return content, lambda wave: torch.from_numpy(session.run(None, {"wave": wave.numpy()})[0])
 
 
 @torch.no_grad()
 def export(model: Recogniser, out: Path) -> float:
-    """Write the file and its labels.
+    """Write the file and its labels, once the file is known to compute the same.
 
     Returns:
         The largest difference of a logit to the model.
 
     Raises:
-        UserError: for another ending, or a file that computes something else.
+        UserError: for another ending, a name that is a folder's, or a file that computes something else.
+        OSError: it cannot be written; an older file is as it was.
     """
     writers = {".onnx": export_onnx, ".pt2": export_torch}
     if out.suffix not in writers:
         raise UserError(f"out must end in {' or '.join(writers)}, got {out}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    difference = writers[out.suffix](model, out)
-    if not difference <= TOLERANCE:
-        raise UserError(f"{out} gives logits that differ by {difference:.3g} from the checkpoint's")
+    if out.is_dir():
+        raise UserError(f"{out}: is a folder; name a file")
     about = {
         "labels": model.labels,
         "sample_rate": model.front_end.sample_rate,
         "samples": model.shape.samples,
+        "pad": model.shape.pad,
         "input": "wave (batch, samples) float32 in -1..1",
         "output": "logits (batch, classes) float32",
     }
-    out.with_suffix(out.suffix + ".json").write_text(json.dumps(about, indent=1) + "\n")
+    content, again = writers[out.suffix](model)
+    wave = probe(model.shape.samples, 5)
+    difference = float((again(wave) - model(wave)).abs().max())
+    if not difference <= TOLERANCE:
+        raise UserError(f"{out}: would give logits that differ by {difference:.3g} from the checkpoint's; not written")
+    write_atomically(out.with_suffix(out.suffix + ".json"), json.dumps(about, indent=1) + "\n")
+    write_atomically(out, content)
     return difference
 
 

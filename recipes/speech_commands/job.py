@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -46,6 +50,7 @@ class KeywordJob:
             width=config.width,
             dropout=config.dropout,
             samples=task.bank.samples,
+            pad=task.metadata.get("settings", {}).get("pad", "end"),
         )
         self.front_end = self.shape.make_front_end().to(fabric.device)
         if self.front_end.sample_rate != rate:
@@ -64,26 +69,37 @@ class KeywordJob:
             world_size=fabric.world_size,
         )
         if len(self.loader) == 0:
-            raise UserError(f"{config.data} has no training clips")
+            raise UserError(f"{config.data}: has no training clips")
         self.steps_per_epoch = len(self.loader)
         self.rows_per_epoch = len(task.split("train"))
-        self.about: dict[str, Any] = {"shape": dataclasses.asdict(self.shape), "task": task.metadata}
+        self.about: dict[str, Any] = {
+            "shape": dataclasses.asdict(self.shape),
+            "task": task.metadata,
+            "data": data_digest(task),
+        }
         self._kept: dict[str, list[tuple[Tensor, Tensor]]] = {}
-        self._train: Tensor | None = None
+        # Without changes to the waveforms these are the same ones in every epoch, and so are their features.
+        self.keeps_features = not self.augmenter.changes_waves and self._bytes("train") <= KEPT_BYTES
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """The batches of this process in an epoch."""
-        return self.loader.epoch(epoch)
+        """The batches of this process in an epoch; without waveforms (B, 0) where the features are kept."""
+        if not self.keeps_features:
+            yield from self.loader.epoch(epoch)
+            return
+        _, target, silence = self._train
+        for rows in self.loader.rows(epoch):
+            at = rows.to(self.fabric.device)
+            nothing = torch.zeros(len(rows), 0, dtype=torch.int16, device=at.device)
+            lengths = torch.full_like(at, self.shape.samples)
+            yield Batch(nothing, lengths, target[at], silence[at], at)
 
     @torch.no_grad()
     def prepare(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Augmented log-mel features (B, 1, F, T) of a batch, not mixed yet."""
-        if self.augmenter.changes_waves or self._bytes("train") > KEPT_BYTES:
+        if self.keeps_features:
+            x = self._train[0][batch.index, 0]
+        else:
             x = self.front_end(self.augmenter.wave(as_float(batch.wave), generator))
-        else:  # the waveforms are the same ones in every epoch, and so are their features
-            if self._train is None:
-                self._train = torch.cat([x for x, _ in self._all_features("train")])
-            x = self._train[batch.index, 0]
         return self.augmenter.features(x, generator, self.front_end.pad_value)[:, None]
 
     def mix(self, x: Tensor, batch: Batch, moment: Moment) -> MixPlan:
@@ -131,6 +147,13 @@ class KeywordJob:
             self._kept[split] = list(share)
         yield from self._kept[split]
 
+    @cached_property
+    def _train(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Features (N, 1, F, T), targets (N,) and silence (N,) of the training set, on the device."""
+        entries, device = self.task.split("train"), self.fabric.device
+        features = torch.cat([x for x, _ in self._all_features("train")])
+        return features, entries.target.to(device), entries.silence.to(device)
+
     def _all_features(self, split: str, rank: int = 0, world_size: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
         entries, device = self.task.split(split), self.fabric.device
         loader = BankLoader(
@@ -160,12 +183,26 @@ class KeywordJob:
             matrix = self.fabric.all_reduce(matrix, reduce_op="sum")
             loss = self.fabric.all_reduce(loss, reduce_op="sum")
         report = scores.report(matrix.cpu(), self.task.labels)
-        return {"loss": float(loss) / max(1, report["clips"]), **report}
+        return {"loss": float(loss) / report["clips"] if report["clips"] else None, **report}
 
-    def validate(self, network: nn.Module) -> dict[str, float]:
+    def validate(self, network: nn.Module) -> dict[str, float | None]:
         """What metrics.jsonl says of the validation set."""
         found = self.evaluate(network, "validation")
         return {f"validation_{name}": found[name] for name in ("loss", "accuracy", "macro_accuracy")}
+
+
+def data_digest(task: Task) -> str:
+    """A digest of everything that training and testing read of a task; where the task lies does not matter."""
+    bank = task.bank
+    about = [bank.digest, bank.sample_rate, bank.samples, task.labels, task.metadata.get("settings", {}).get("pad")]
+    digest = hashlib.sha256(json.dumps(about).encode())
+    for name, entries in sorted(task.entries.items()):
+        digest.update(f"{name} {len(entries)}".encode())
+        for column in (entries.clip, entries.target, entries.silence, entries.noise_offset, entries.noise_gain):
+            digest.update(column.numpy().tobytes())
+    if task.noise is not None:
+        digest.update(np.ascontiguousarray(task.noise.samples).tobytes() + task.noise.starts.tobytes())
+    return digest.hexdigest()
 
 
 def contact_sheet(x: Tensor, plan: MixPlan, rows: int = 8) -> Tensor:

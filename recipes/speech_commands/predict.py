@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from randommix_audio.data import AudioError, info, read
+from randommix_audio.data import AudioError, fit, info, read
 from recipes.shared import console
 from recipes.shared.console import UserError
 from recipes.shared.trainer import make_fabric
@@ -48,8 +48,10 @@ class Found:
     probabilities: Tensor
 
 
-def windows(path: str, rate: int, samples: int, step: float) -> Iterator[tuple[float, np.ndarray]]:
+def windows(path: str, rate: int, samples: int, step: float, pad: str = "end") -> Iterator[tuple[float, np.ndarray]]:
     """Cut a file into windows of `samples` at `rate`, the last one padded with zeros.
+
+    A file shorter than a window gets its zeros as the clips of the training did: at the end, or at both ends.
 
     Yields:
         Start in seconds, and (n, samples) float32 of up to WINDOWS windows from there on.
@@ -63,7 +65,8 @@ def windows(path: str, rate: int, samples: int, step: float) -> Iterator[tuple[f
     for first in range(0, count, WINDOWS):
         many = min(WINDOWS, count - first)
         wave, _ = read(path, rate, start=first * step, duration=(many - 1) * step + samples / rate)
-        wave = np.pad(wave, (0, max(0, (many - 1) * hop + samples - len(wave))))
+        needed = (many - 1) * hop + samples
+        wave = fit(wave, needed, pad if count == 1 else "end") if len(wave) < needed else wave
         yield first * step, np.stack([wave[i * hop : i * hop + samples] for i in range(many)])
 
 
@@ -77,7 +80,7 @@ def predict(model: Recogniser, path: str, step: float = 0.5) -> Iterator[Found]:
     rate, samples = model.front_end.sample_rate, model.shape.samples
     device = next(model.parameters()).device
     length = info(path).duration
-    for start, waves in windows(path, rate, samples, step):
+    for start, waves in windows(path, rate, samples, step, model.shape.pad):
         found = model(torch.from_numpy(waves).to(device)).softmax(dim=1).cpu()
         for i, probabilities in enumerate(found):
             begin = start + i * step

@@ -30,6 +30,7 @@ class Shape:
         width: channels of the first stage of the network.
         dropout: of the network.
         samples: length of the clips that it was trained on.
+        pad: where shorter clips got zeros, "end" or "both".
     """
 
     labels: list[str]
@@ -38,6 +39,7 @@ class Shape:
     width: int
     dropout: float
     samples: int
+    pad: str = "end"
 
     def make_front_end(self) -> rma.LogMel:
         """The front end.
@@ -86,7 +88,7 @@ def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> tu
     """
     state = records.load(path, device)
     if "shape" not in state:
-        raise UserError(f"{path} is not a checkpoint of a keyword recogniser")
+        raise UserError(f"{path}: not a checkpoint of a keyword recogniser")
     shape = Shape(**state["shape"])
     network = preact_resnet18(len(shape.labels), width=shape.width, dropout=shape.dropout)
     network.load_state_dict(state.get("average") or state["model"])

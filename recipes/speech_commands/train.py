@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 import statistics
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,16 @@ from randommix_audio.data import Task
 from recipes.shared import console, records
 from recipes.shared.console import UserError
 from recipes.shared.preact_resnet import count_parameters, seeded
-from recipes.shared.trainer import BEST, LAST, METRICS, RESULTS, Trainer, make_deterministic, make_fabric
+from recipes.shared.trainer import (
+    BEST,
+    LAST,
+    METRICS,
+    RESULTS,
+    Trainer,
+    make_deterministic,
+    make_fabric,
+    refuse_other_data,
+)
 from recipes.speech_commands.config import Config, make_mixer
 from recipes.speech_commands.job import KeywordJob
 from recipes.speech_commands.recogniser import load
@@ -47,27 +57,34 @@ def train(config: Config, name: str) -> dict[str, Any]:
         make_deterministic()
     fabric = make_fabric(config.device, config.precision)
     job = KeywordJob(config, task, fabric)
-    folder = Path(config.runs) / name
-    state = _agree(fabric, folder, config)
-    if state == "finished":
-        results = records.read_json(folder / RESULTS)
-        _say(fabric, f"{folder} is finished")
-        if fabric.global_rank == 0:
-            _tell(folder, results, sorted((folder / "pictures").glob("*.png")))
-        return results
     network = seeded(config.seed, len(task.labels), width=config.width, dropout=config.dropout)
-    trainer = Trainer(fabric, config, network, job, folder, config.plain(), config.compile)
-    if trainer.resume():
-        _say(fabric, f"going on after epoch {trainer.epoch} of {folder}")
-    trainer.fit()
-    return _conclude(trainer, job, config, folder)
+    folder = Path(config.runs) / name
+    with ExitStack() as lock:
+        if _agree(fabric, folder, config, lock) == "finished":
+            return _finished(fabric, job, folder)
+        trainer = Trainer(fabric, config, network, job, folder, config.plain(), config.compile)
+        if trainer.resume():
+            _say(fabric, f"going on after epoch {trainer.epoch} of {folder}")
+        trainer.fit()
+        return _conclude(trainer, job, config, folder)
 
 
-def _agree(fabric: Any, folder: Path, config: Config) -> str:
-    """Let the first process open the folder, and tell the others what it found."""
+def _finished(fabric: Any, job: KeywordJob, folder: Path) -> dict[str, Any]:
+    """Say again what a finished run has found."""
+    results = records.read_json(folder / RESULTS)
+    refuse_other_data(folder, results, job.about)
+    _say(fabric, f"{folder} is finished")
+    if fabric.global_rank == 0:
+        _tell(folder, results, sorted((folder / "pictures").glob("*.png")))
+    return results
+
+
+def _agree(fabric: Any, folder: Path, config: Config, lock: ExitStack) -> str:
+    """Let the first process take and open the folder, and tell the others what it found."""
     found: tuple[str, str] = ("", "")
     if fabric.global_rank == 0:
         try:
+            lock.enter_context(records.held(folder))
             found = (records.open_folder(folder, config.plain(), config.resume == "auto"), "")
         except (UserError, OSError) as error:
             found = ("", console.one_line(error))
@@ -89,6 +106,8 @@ def _conclude(trainer: Trainer, job: KeywordJob, config: Config, folder: Path) -
     results = {
         "recipe": "speech_commands",
         "task": job.task.metadata,
+        "data": job.about["data"],
+        "config": config.plain(),
         "labels": job.task.labels,
         "mixer": config.mixer,
         "preset": config.preset,
@@ -122,17 +141,18 @@ def _both(job: KeywordJob, network: torch.nn.Module) -> dict[str, Any]:
 
 def draw(job: KeywordJob, metrics: list[dict[str, Any]], test: dict[str, Any], folder: Path) -> list[Path]:
     """Draw curves, confusion matrix and mixed clips into <folder>/pictures."""
-    figures = {
-        "curves": viewing.curves(metrics, title=folder.name),
-        "confusion": viewing.confusion(test["confusion"], test["labels"]),
-        **job.galleries(),
-    }
+    figures = {"curves": viewing.curves(metrics, title=folder.name), **job.galleries()}
+    if test["clips"]:
+        figures["confusion"] = viewing.confusion(test["confusion"], test["labels"])
     return [viewing.save(figure, folder / "pictures" / f"{name}.png") for name, figure in figures.items()]
 
 
 def _tell(folder: Path, tested: dict[str, Any], pictures: list[Path]) -> None:
     for kind, file in (("last", LAST), ("best", BEST)):
         epoch, test = tested[kind]["epoch"], tested[kind]["test"]
+        if not test["clips"]:
+            print(f"no test clips; {kind} epoch ({epoch}): {folder / file}")
+            continue
         print(
             f"test accuracy {100 * test['accuracy']:.2f} % (mean over classes {100 * test['macro_accuracy']:.2f} %), "
             f"{test['correct']} of {test['clips']} clips, {kind} epoch ({epoch}): {folder / file}"

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import randommix_audio as rma
 from recipes.speech_commands.augment import Augmentation, Augmenter, runs, warp
 
 RATE = 1000
@@ -80,9 +81,28 @@ def test_runs_have_all_lengths_up_to_the_longest_and_stay_inside():
 
 def test_moved_frames_leave_the_front_end_s_own_silence():
     augmenter = Augmenter(Augmentation(shift_frames_p=1, shift_frames=3), RATE, [], "cpu")
-    moved = augmenter.features(torch.ones(500, 2, 9), generator(), -0.5)
-    assert set(moved.unique().tolist()) == {-0.5, 1.0}
+    bands = torch.tensor([1.0, 2.0])[:, None].expand(500, 2, 9)
+    moved = augmenter.features(bands, generator(), -0.5)
+    assert set(moved.unique().tolist()) == {-0.5, 1.0, 2.0}
     assert set((moved[:, 0] == -0.5).sum(1).tolist()) == {0, 1, 2, 3}
+
+
+def test_a_silent_clip_stays_silent_when_its_frames_are_moved_or_stretched():
+    front_end = rma.LogMel.preset("randommix")
+    x = front_end(torch.cat([torch.zeros(40, 16000), torch.randn(3, 16000, generator=generator())]))
+    options = Augmentation(shift_frames_p=1, shift_frames=8, stretch_p=1, stretch=0.2)
+    moved = Augmenter(options, 16000, [], "cpu").features(x, generator(), front_end.pad_value)
+    assert torch.equal(moved[:40], x[:40])
+    assert (moved[40:] == front_end.pad_value).all(1).any()
+
+
+def test_the_speed_lies_between_the_inverses_of_the_longest_and_the_shortest_clip():
+    ramp = torch.arange(100.0).expand(2000, 100)
+    changed = Augmenter(Augmentation(speed_p=1, speed=0.2), RATE, [], "cpu").wave(ramp, generator())
+    speed = changed[:, 50] / 50
+    assert speed.min() == pytest.approx(1 / 1.2, abs=1e-3)
+    assert speed.max() == pytest.approx(1 / 0.8, abs=2e-3)
+    assert abs((speed < 1).float().mean() - 0.5) < 0.04
 
 
 @pytest.mark.parametrize("masks", ["time", "freq"])
