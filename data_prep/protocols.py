@@ -107,6 +107,8 @@ def _official12(corpus: WordFolders, seed: int, test_set: Path | None) -> Select
         unknown = [clip for clip in everything if clip.split == split and clip.label == "_unknown_"]
         silence[split] = math.ceil(len(core) / 10)
         chosen += core + _draw(unknown, math.ceil(len(core) / 10), seed, number)
+    if test_set is None:
+        notes.append(f"no official test set beside {corpus.root}: test is the split of the corpus, its silence drawn")
     noisy = bool(corpus.noise)
     if not noisy:
         notes.append(f"no recordings in {corpus.root / '_background_noise_'}: silence is zeros")

@@ -8,20 +8,23 @@ The corpus is Pete Warden's at Google, under CC BY 4.0 (https://arxiv.org/abs/18
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from randommix_audio.data import BankError, Entries, NoiseBank, Task, WaveBank, read
+from randommix_audio.data import AudioError, BankError, Entries, NoiseBank, Task, WaveBank, read
+from randommix_audio.data.bank import row_length
+from randommix_audio.data.errors import OtherBankError, UnreadableError
+from randommix_audio.data.files import locked
 from randommix_audio.data.task import SPLITS
 
 from .command import PrepareError, run
 from .download import extract, fetch
 from .protocols import Protocol, Selection, select
-from .word_folders import has_words, scan
+from .word_folders import NOISE_FOLDER, WordFolders, has_words, scan
 
 Version = Literal["0.01", "0.02"]
 SAMPLE_RATE = 16000
@@ -56,12 +59,17 @@ def download(archive: Archive, root: Path, mirrors: Sequence[str] = MIRRORS, pro
 
     Raises:
         DownloadError: it cannot be fetched or unpacked.
+        BlockingIOError: another process is fetching or unpacking into root.
     """
     folder = root / archive.name
     if folder.is_dir():
         return folder
-    urls = [f"{mirror.rstrip('/')}/{archive.name}.tar.gz" for mirror in mirrors]
-    return extract(fetch(urls, root, archive.sha256, progress), folder, progress)
+    root.mkdir(parents=True, exist_ok=True)
+    with locked(root):  # two that unpack at once would throw away each other's files
+        if folder.is_dir():
+            return folder
+        urls = [f"{mirror.rstrip('/')}/{archive.name}.tar.gz" for mirror in mirrors]
+        return extract(fetch(urls, root, archive.sha256, progress), folder, progress)
 
 
 def find_corpus(
@@ -103,22 +111,26 @@ def prepare(
         out: where the task is stored; None takes `root`/prepared/`protocol`.
         protocol: which task, see `protocols`.
         version: "0.01" or "0.02" downloads that version unless it is there.
-        seed: of what the protocol draws.
+        seed: of what the protocol draws, 0 to 2^63 - 1.
         seconds: length of a clip; shorter ones get zeros, longer ones are cut.
         pad: zeros at the end, or at both ends.
-        skip_bad: leave out files that cannot be read.
-        overwrite: replace a task that was prepared from other clips or settings.
+        skip_bad: leave out files that cannot be read, background noise too.
+        overwrite: replace a task that was prepared from other clips or settings, or in another format.
         mirrors: addresses of the folder that holds the archives.
         progress: show bars.
 
     Raises:
-        PrepareError: the corpus cannot be found, fetched, or used for this protocol.
-        BankError: files cannot be read, or `out` holds something else.
-        AudioError: a recording of background noise cannot be read.
+        PrepareError: the corpus cannot be found, fetched, or used for this protocol, or its background noise
+            cannot be read.
+        BankError: files cannot be read, or `out` holds something else, which stays as it is.
+        BlockingIOError: another process is preparing the same folder.
     """
     root = Path(root)
+    if not 0 <= seed < 2**63:
+        raise PrepareError(f"seed must be 0 to 2^63 - 1, not {seed}")
+    samples = row_length(seconds, SAMPLE_RATE)
     words, test_set = find_corpus(root, version, protocol == "official12", mirrors, progress)
-    corpus = scan(words)
+    noise, corpus, bad_noise = _noise(scan(words), samples, skip_bad)
     selection = select(protocol, corpus, seed, test_set)
     out = root / "prepared" / protocol if out is None else Path(out)
     try:
@@ -130,34 +142,26 @@ def prepare(
         "protocol": protocol,
         "version": version,
         "seed": seed,
+        "seconds": seconds,
+        "pad": pad,
         "silence": selection.silence,
         "noise": {path.name: path.stat().st_size for path in corpus.noise},
     }
-    ready = _ready(out)
-    if ready is not None and ready.metadata.get("settings") != settings and not overwrite:
-        was = ready.metadata.get("settings", {})
-        what = ", ".join(
-            f"{k} {was.get(k)}" for k in settings if was.get(k) != settings[k] and isinstance(was.get(k), (str, int))
-        )
-        raise BankError(f"{out}: holds another task ({what or 'other clips'}); pass --overwrite true or another --out")
-    try:
-        bank = WaveBank.build(
-            out / "bank", selection.clips, SAMPLE_RATE, seconds, None, pad, skip_bad, overwrite, progress=progress
-        )
-    except BankError as error:
-        if "holds a bank of other" in str(error):
-            error = BankError(f"{out}: holds a task made of other clips or settings; pass --overwrite true or --out")
-        elif "cannot be read" in str(error):
-            error = BankError(f"{error} (pass --skip_bad true to leave them out)")
-        raise error from None
-    ready = _ready(out)
-    if ready is not None and ready.metadata.get("settings") == settings:
-        return ready
-    task = _assemble(selection, bank, _noise(corpus.noise), seed)
-    task.metadata = {"settings": settings, "notes": corpus.notes + selection.notes, "skipped": bank.skipped}
-    task.metadata["counts"] = task.counts()
-    task.save(out)
-    return Task.open(out)
+    with locked(out):
+        _refuse_another(out, settings, overwrite)
+        bank = _bank(out, selection, seconds, pad, skip_bad, overwrite, progress)
+        ready = _ready(out)
+        if ready is not None and ready.metadata.get("settings") == settings:
+            return ready
+        task = _assemble(selection, bank, noise, seed)
+        task.metadata = {
+            "settings": settings,
+            "notes": corpus.notes + selection.notes,
+            "skipped": bank.skipped + bad_noise,
+            "counts": task.counts(),
+        }
+        task.save(out)
+        return Task.open(out)
 
 
 def _ready(out: Path) -> Task | None:
@@ -167,12 +171,59 @@ def _ready(out: Path) -> Task | None:
         return None
 
 
-def _noise(files: Sequence[Path]) -> NoiseBank | None:
-    if not files:
-        return None
-    waves = [read(path, SAMPLE_RATE, dtype="int16")[0] for path in files]
+def _refuse_another(out: Path, settings: dict[str, Any], overwrite: bool) -> None:
+    ready = _ready(out)
+    was = settings if ready is None else ready.metadata.get("settings", {})
+    if was == settings or overwrite:
+        return
+    told = [key for key in settings if was.get(key) != settings[key] and isinstance(was.get(key), (str, int, float))]
+    what = ", ".join(f"{key} {was[key]}" for key in told) or "other clips"
+    raise BankError(f"{out}: holds another task ({what}); pass --overwrite true or another --out")
+
+
+def _bank(
+    out: Path,
+    selection: Selection,
+    seconds: float,
+    pad: Literal["end", "both"],
+    skip_bad: bool,
+    overwrite: bool,
+    progress: bool,
+) -> WaveBank:
+    try:
+        return WaveBank.build(
+            out / "bank", selection.clips, SAMPLE_RATE, seconds, None, pad, skip_bad, overwrite, progress=progress
+        )
+    except OtherBankError as error:
+        raise BankError(f"{out}: holds a task {error.what}; pass --overwrite true or another --out") from None
+    except UnreadableError as error:
+        raise BankError(f"{error} (pass --skip_bad true to leave them out)") from None
+
+
+def _noise(
+    corpus: WordFolders, samples: int, skip_bad: bool
+) -> tuple[NoiseBank | None, WordFolders, list[tuple[str, str]]]:
+    """The background noise, the corpus with the recordings that can be read, and those that cannot, with reasons.
+
+    A recording that is shorter than a clip is repeated until it is as long as one.
+    """
+    waves, kept, bad = [], [], []
+    for path in corpus.noise:
+        try:
+            waves.append(read(path, SAMPLE_RATE, dtype="int16")[0])
+            kept.append(path)
+        except AudioError as error:
+            if not skip_bad:
+                raise PrepareError(f"{error} (pass --skip_bad true to leave it out)") from None
+            bad.append((f"{NOISE_FOLDER}/{path.name}", error.reason))
+    short = [path.name for path, wave in zip(kept, waves, strict=True) if len(wave) < samples]
+    notes = [f"background noise shorter than a clip, repeated: {', '.join(short)}"] if short else []
+    corpus = replace(corpus, noise=kept, notes=corpus.notes + notes)
+    if not kept:
+        return None, corpus, bad
+    waves = [np.resize(wave, max(len(wave), samples)) for wave in waves]
     starts = np.cumsum([0] + [len(wave) for wave in waves])
-    return NoiseBank(np.concatenate(waves), starts, [path.stem for path in files], SAMPLE_RATE)
+    return NoiseBank(np.concatenate(waves), starts, [path.stem for path in kept], SAMPLE_RATE), corpus, bad
 
 
 def _assemble(selection: Selection, bank: WaveBank, noise: NoiseBank | None, seed: int) -> Task:
@@ -224,11 +275,11 @@ def main(
         protocol: kaggle12 (the paper's: all other words are unknown), official12 (TensorFlow's), or all
             words.
         out: where the prepared task goes; by default root/prepared/protocol.
-        seed: of the draw of unknown words and silence.
+        seed: of the draw of unknown words and silence, 0 or more.
         seconds: length of a clip.
         pad: where shorter clips get zeros: end, or both ends.
         skip_bad: leave out files that cannot be read instead of stopping.
-        overwrite: replace a task that was prepared from other clips or settings.
+        overwrite: replace a task that was prepared from other clips or settings, or in another format.
         mirror: address of a folder that holds the archives, instead of Google's.
     """
     task = prepare(
@@ -236,9 +287,9 @@ def main(
     )
     for note in task.metadata["notes"]:
         print(f"note: {note}", file=sys.stderr)
-    if task.bank.skipped:
-        first = "; ".join(f"{key}: {reason}" for key, reason in task.bank.skipped[:3])
-        print(f"note: left out {len(task.bank.skipped)} files that cannot be read ({first})", file=sys.stderr)
+    if skipped := task.metadata["skipped"]:
+        first = "; ".join(f"{key}: {reason}" for key, reason in skipped[:3])
+        print(f"note: left out {len(skipped)} files that cannot be read ({first})", file=sys.stderr)
     print(task.table())
     print(f"prepared: {task.bank.folder.parent}")
 

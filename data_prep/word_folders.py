@@ -54,7 +54,7 @@ def scan(root: Path) -> WordFolders:
     The splits are those of the list files where there are any, else those of the speaker hash.
 
     Raises:
-        PrepareError: there is no such folder, or no audio in the folders in it.
+        PrepareError: there is no such folder, no audio in the folders in it, or a list file that is not text.
     """
     if not root.is_dir():
         raise PrepareError(f"{root}: no such folder; to download the corpus into it, pass --version 0.02")
@@ -86,10 +86,18 @@ def without_suffix(name: str) -> str:
 
 
 def read_list(path: Path) -> set[str]:
-    """The clips that a list file names, without their suffixes; none if there is no such file."""
+    """The clips that a list file names, without their suffixes; none if there is no such file.
+
+    Raises:
+        PrepareError: it is not UTF-8, so its lines would name other clips than they mean.
+    """
     if not path.is_file():
         return set()
-    return {without_suffix(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise PrepareError(f"{path}: is not UTF-8 text; store it as that") from None
+    return {without_suffix(line) for line in lines if line.strip()}
 
 
 def which_set(name: str, validation: float = 10.0, testing: float = 10.0) -> str:

@@ -1,54 +1,23 @@
 """Speech Commands: splits, protocols, and the command line, on small corpora made on the spot."""
 
 import hashlib
-import io
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
-from data_prep import speech_commands
+from data_prep import demo_speech, download, speech_commands
 from data_prep.command import PrepareError, run
 from data_prep.protocols import COMMANDS
 from data_prep.speech_commands import prepare
 from data_prep.word_folders import read_list, scan, which_set, without_suffix
-from randommix_audio.data import BankError, BankLoader, Task
+from randommix_audio.data import BankLoader
+
+from .words import corpus, make, tarred, wav, with_noise
 
 REPOSITORY = Path(__file__).parents[2]
-
-
-def wav(path: Path, seed: int, samples: int = 8000) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, np.random.default_rng(seed).integers(-5000, 5000, samples).astype(np.int16), 16000)
-    return path
-
-
-def corpus(root: Path, words: tuple[str, ...] = (*COMMANDS, "cat", "bed"), each: int = 6, suffix: str = ".wav") -> Path:
-    """`each` clips of each word: one for validation, two for testing, the rest for training."""
-    lists: dict[str, list[str]] = {"validation_list.txt": [], "testing_list.txt": []}
-    for w, word in enumerate(words):
-        for i in range(each):
-            wav(root / word / f"{i:08x}_nohash_0{suffix}", 100 * w + i)
-            if i < 3:
-                name = "validation_list.txt" if i == 0 else "testing_list.txt"
-                lists[name].append(f"{word}/{i:08x}_nohash_0.wav\n")
-    for name, lines in lists.items():
-        (root / name).write_text("".join(lines))
-    return root
-
-
-def with_noise(root: Path) -> Path:
-    wav(root / "_background_noise_" / "tap.wav", 1, 40_000)
-    wav(root / "_background_noise_" / "hum.wav", 2, 50_000)
-    return root
-
-
-def make(root: Path, **kwargs: object) -> Task:
-    return prepare(root, progress=False, **kwargs)
 
 
 def test_the_speaker_hash_keeps_speakers_together_and_splits_80_10_10():
@@ -64,6 +33,17 @@ def test_list_files_name_flac_and_back_slashes_alike(tmp_path):
     (tmp_path / "l.txt").write_text("yes/a_nohash_0.wav\r\nno\\b_nohash_1.wav\n\n./up/c.wav.wav\n")
     assert read_list(tmp_path / "l.txt") == {"yes/a_nohash_0", "no/b_nohash_1", "up/c"}
     assert without_suffix("yes\\a_nohash_0.FLAC") == "yes/a_nohash_0"
+    (tmp_path / "l.txt").write_text("yes/a_nohash_0.wav\n", encoding="utf-8-sig")
+    assert read_list(tmp_path / "l.txt") == {"yes/a_nohash_0"}
+
+
+def test_a_list_that_would_name_other_clips_than_it_means_is_refused(tmp_path):
+    root = corpus(tmp_path)
+    (root / "testing_list.txt").write_text(
+        "yes/00000001_nohash_0.wav\ngrün/00000001_nohash_0.wav\n", encoding="latin-1"
+    )
+    with pytest.raises(PrepareError, match=r"testing_list.txt: is not UTF-8"):
+        make(root)
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])
@@ -168,43 +148,35 @@ def test_a_missing_or_empty_folder_is_one_line_that_says_what_to_do(tmp_path):
         make(tmp_path)
 
 
-def test_a_prepared_task_is_taken_up_and_another_is_refused_or_replaced(tmp_path):
-    root = corpus(tmp_path)
-    task = make(root, out=tmp_path / "out")
-    assert make(root, out=tmp_path / "out").counts() == task.counts()
-    with pytest.raises(BankError, match=r"protocol kaggle12.*--overwrite"):
-        make(root, out=tmp_path / "out", protocol="all")
-    wav(root / "yes" / "new_nohash_0.wav", 5)
-    with pytest.raises(BankError, match="--overwrite"):
-        make(root, out=tmp_path / "out")
-    assert len(make(root, out=tmp_path / "out", overwrite=True).bank) == len(task.bank) + 1
+def test_official12_says_when_its_test_is_not_the_official_one(tmp_path):
+    root = with_noise(corpus(tmp_path))
+    assert any(
+        "no official test set" in note for note in make(root, protocol="official12", version="0.02").metadata["notes"]
+    )
+    wav(root / "speech_commands_test_set_v0.02" / "yes" / "a.wav", 1)
+    notes = make(root, out=tmp_path / "o", protocol="official12", version="0.02").metadata["notes"]
+    assert not any("no official test set" in note for note in notes)
 
 
-def test_files_that_cannot_be_read_stop_or_are_left_out(tmp_path):
-    root = corpus(tmp_path)
-    (root / "yes" / "00000004_nohash_0.wav").write_bytes(b"")
-    with pytest.raises(BankError, match=r"yes/00000004_nohash_0.wav: is empty.*--skip_bad"):
-        make(root)
-    task = make(root, skip_bad=True)
-    assert task.counts()["train"][2] == 2
-    assert task.metadata["skipped"] == [["yes/00000004_nohash_0.wav", "is empty (0 bytes)"]]
+def test_two_that_unpack_at_once_do_not_throw_away_each_others_files(tmp_path, monkeypatch):
+    served = tmp_path / "served.tar.gz"
+    tarred(corpus(tmp_path / "words"), served)
+    wanted = sum(path.is_file() for path in (tmp_path / "words").rglob("*"))
+    root = tmp_path / "sc"
+    monkeypatch.setattr(speech_commands, "fetch", lambda *_: served)
+    real, refused = download._unpack, []
 
+    def second(*args):
+        if not refused:
+            with pytest.raises(BlockingIOError, match="another process") as caught:
+                speech_commands.download(speech_commands.CORPUS["0.02"], root, progress=False)
+            refused.append(caught)
+        real(*args)
 
-def test_a_root_that_cannot_be_written_asks_for_out(tmp_path):
-    root = corpus(tmp_path)
-    (root / "prepared").write_text("a file in the way")
-    with pytest.raises(PrepareError, match="--out"):
-        make(root)
-    assert len(make(root, out=tmp_path / "elsewhere").labels) == 12
-
-
-def tarred(folder: Path, path: Path) -> None:
-    with tarfile.open(path, "w:gz") as tar:
-        for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-            data = file.read_bytes()
-            member = tarfile.TarInfo(f"./{file.relative_to(folder).as_posix()}")
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
+    monkeypatch.setattr(download, "_unpack", second)
+    folder = speech_commands.download(speech_commands.CORPUS["0.02"], root, progress=False)
+    assert sum(path.is_file() for path in folder.rglob("*")) == wanted
+    assert refused
 
 
 def test_a_version_is_downloaded_unpacked_and_prepared_with_its_test_set(tmp_path, monkeypatch):
@@ -252,7 +224,9 @@ def test_the_command_prints_the_counts_and_mistakes_in_one_line(tmp_path):
     offline = call("--root", str(tmp_path / "new"), "--version", "0.02", "--mirror", "http://127.0.0.1:9")
     assert (offline.returncode, offline.stderr.count("\n")) == (2, 1)
     assert "is there a network" in offline.stderr
-    assert "official12" in call("--help").stdout
+    told = call("--help").stdout
+    assert "official12" in told
+    assert told.startswith("usage: python -m data_prep.speech_commands ")
 
 
 def test_the_real_clips_give_the_counts_of_their_lists(real_data, tmp_path):
@@ -264,7 +238,11 @@ def test_the_real_clips_give_the_counts_of_their_lists(real_data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [["--protocol", "kaggle"], ["--rot", "x"], ["--seconds", "many"], ["--seconds", "0"], ["--version", "3"]]
+    "wrong",
+    [
+        *(["--protocol", "kaggle"], ["--rot", "x"], ["--seconds", "many"], ["--seconds", "0"], ["--version", "3"]),
+        *(["--seconds", "nan"], ["--protocol", "official12", "--seed", "-1"], ["--seed", str(2**63)]),
+    ],
 )
 def test_a_mistake_in_an_option_is_one_line(tmp_path, wrong, capsys):
     with pytest.raises(SystemExit) as left:
@@ -273,3 +251,21 @@ def test_a_mistake_in_an_option_is_one_line(tmp_path, wrong, capsys):
     told = capsys.readouterr().err
     assert told.startswith("error: ")
     assert told.count("\n") == 1
+
+
+def test_an_error_that_only_says_what_is_wrong_with_a_value_is_one_line_too(capsys, monkeypatch):
+    def odd(size: int = 3) -> None:
+        raise ValueError(f"size must be even,\nnot {size}")
+
+    with pytest.raises(SystemExit) as left:
+        run(odd, [])
+    assert (left.value.code, capsys.readouterr().err) == (2, "error: size must be even, not 3\n")
+    monkeypatch.setenv("RANDOMMIX_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="even"):
+        run(odd, [])
+
+
+def test_the_other_command_is_called_by_its_name_too(capsys):
+    with pytest.raises(SystemExit):
+        run(demo_speech.main, ["--help"])
+    assert capsys.readouterr().out.startswith("usage: python -m data_prep.demo_speech ")
