@@ -49,8 +49,13 @@ def mixed_loss(
         **options: Passed to a function criterion, as in `plan.loss(F.cross_entropy, z, y, label_smoothing=0.1)`.
 
     Raises:
+        TypeError: If the criterion cannot be called, or prediction or target are no tensors.
         ValueError: If the criterion gives only a mean, the reduction is unknown or the target has another row count.
     """
+    if not callable(criterion):
+        raise TypeError(
+            f"the criterion comes first: plan.loss(criterion, prediction, target); got {type(criterion).__name__}"
+        )
     if isinstance(criterion, functools.partial):
         options = {**criterion.keywords, **options}
         criterion = criterion.func
@@ -167,23 +172,29 @@ def mix_frames(
     Args:
         partner: (B,) long, each row's partner.
         weights: (2, B, T) weights of the row and of its partner, averaged over frequency.
-        target: (B, C, T') floating-point labels, or (B, T') class indices, which need `num_classes`. Label j covers
-            the frames (samples, for a waveform plan) j * hop .. (j + 1) * hop - 1; the last may be cut short.
+        target: (B, C, T') floating-point or bool labels, (B, T') ones of a single class, or (B, T') class indices,
+            which need `num_classes`. Label j covers the frames (samples, for a waveform plan) j * hop ..
+            (j + 1) * hop - 1; the last may be cut short.
         hop: Frames for each label.
         num_classes: The number of classes C, for class indices.
         partner_frames: (B, T) long, the partner's frame that stands at each frame; None: frames stay where they are.
 
     Returns:
-        (B, C, T'): weights averaged over the frames that each label covers.
+        (B, C, T'), or (B, T') for labels of a single class: weights averaged over the frames that each label covers.
 
     Raises:
         ValueError: If T' is not ceil(T / hop), or indices come without `num_classes`.
     """
     _check_rows(weights[0], target, "target", axis=0)
+    if target.ndim == 2 and (target.is_floating_point() or target.dtype == torch.bool):
+        return mix_frames(partner, weights, target.unsqueeze(1), hop, num_classes, partner_frames).squeeze(1)
     time = weights.shape[2]
     labels = -(-time // hop)
     if target.shape[-1] != labels:
-        raise ValueError(f"expected {labels} labels ({time} frames, hop {hop}), got {target.shape[-1]}")
+        raise ValueError(
+            f"expected {labels} labels on the last axis ({time} frames, hop {hop}), got a target of "
+            f"{tuple(target.shape)}; labels are (B, C, T') or (B, T')"
+        )
     values = _as_scores(target, num_classes, classes_last=False)
     own_weight, partner_weight = weights.to(values.dtype).unsqueeze(2)
     theirs = values.index_select(0, partner)
@@ -253,5 +264,7 @@ def _column(per_row: Tensor, values: Tensor) -> Tensor:
 
 
 def _check_rows(sources: Tensor, values: Tensor, name: str, axis: int = 1) -> None:
+    if not isinstance(values, Tensor):
+        raise TypeError(f"the {name} must be a tensor, got {type(values).__name__}")
     if values.ndim == 0 or values.shape[0] != sources.shape[axis]:
         raise ValueError(f"this plan is for {sources.shape[axis]} rows, got a {name} of shape {tuple(values.shape)}")

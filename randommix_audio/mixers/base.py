@@ -30,6 +30,7 @@ class Rows:
         partner: (n,) long, valid frames of its partner.
         mixed: (n,) bool, whether the row is mixed at all; None: every row is.
         ragged: Whether lengths were given.
+        each: Whether every row has a lambda, box or mask of its own.
         dtype: The dtype that the mix will be computed in.
         device: Its device.
     """
@@ -41,6 +42,7 @@ class Rows:
     partner: Tensor
     mixed: Tensor | None
     ragged: bool
+    each: bool
     dtype: torch.dtype
     device: torch.device
 
@@ -177,7 +179,7 @@ class Mixer(nn.Module):
                 partner = torch.where(mixed, partner, here)
             ragged = lengths is not None
             own = torch.full((batch,), time, device=x.device) if lengths is None else lengths
-            context = Rows(batch, freq, time, own, own[partner], mixed, ragged, x.dtype, x.device)
+            context = Rows(batch, freq, time, own, own[partner], mixed, ragged, self.per == "row", x.dtype, x.device)
             geometry, out, methods = self.draw_geometry(draws, context)
             return MixPlan(
                 sources=torch.stack([here, partner]),
@@ -206,8 +208,11 @@ class Mixer(nn.Module):
         return plan.apply(x), plan
 
     def draw_count(self, rows: Rows) -> int:
-        """How many lambdas, boxes or masks are drawn: one, or one for each row."""
-        return rows.count if self.per == "row" else 1
+        """How many lambdas, boxes or masks are drawn: one, or one for each row.
+
+        A candidate of RandomMix draws for each row if RandomMix does.
+        """
+        return rows.count if rows.each or self.per == "row" else 1
 
     def extra_repr(self) -> str:
         """The common arguments, for `repr`."""
@@ -304,6 +309,6 @@ def check_alpha(alpha: float) -> float:
     Raises:
         ValueError: If it is not.
     """
-    if not 0 < alpha < float("inf"):
-        raise ValueError(f"alpha must be above 0 and finite, got {alpha}; for no mixing use p=0 or the method none")
+    if not isinstance(alpha, int | float) or not 0 < alpha < float("inf"):
+        raise ValueError(f"alpha must be a number above 0, got {alpha!r}; for no mixing use p=0 or the method none")
     return float(alpha)

@@ -26,9 +26,9 @@ class RandomMix(Mixer):
     "RandoMix"), section 2.2, equations 3 and 4. The paper draws one method for each batch (per="batch").
 
     Args:
-        candidates: Names or mixers. A name is built with `per` and `fill` of this mixer, and with `alpha` and `variant`
-            where its method has them; a mixer keeps its own (its `per` too), but p, pairing and layout are
-            this mixer's alone.
+        candidates: Names or mixers. A name is built with this mixer's `per` and `fill`, and with its `alpha` and `variant`
+            where its method has them; a mixer keeps its own arguments, but p, pairing and layout are this mixer's alone,
+            and per="row" of either makes every row draw for itself.
         weights: One number for each candidate, at least 0, not all 0; None: all alike.
         alpha: Parameter of the Beta distribution of named candidates.
         variant: "default" or "official", for named candidates.
@@ -51,6 +51,10 @@ class RandomMix(Mixer):
         super().__init__(**common)
         check_choice("variant", variant, ("default", "official"))
         check_alpha(alpha)
+        if isinstance(candidates, str | dict) or not isinstance(candidates, Sequence):
+            raise ValueError(
+                f"candidates must be a list of names or mixers, with weights beside it; got {candidates!r}"
+            )
         shared = {"per": self.per, "fill": self.fill}
         own = {"alpha": alpha, "variant": variant}
         self.candidates = nn.ModuleList(_candidate(item, shared, own) for item in candidates)

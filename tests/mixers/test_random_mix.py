@@ -40,6 +40,9 @@ def test_alpha_and_variant_reach_the_candidates_that_have_them():
     ("arguments", "message"),
     [
         ({"candidates": []}, "at least one"),
+        ({"candidates": {"mixup": 3, "fmix": 1}}, "list of names or mixers, with weights beside it"),
+        ({"candidates": "mixup"}, "list of names or mixers"),
+        ({"alpha": "1"}, "alpha must be a number above 0, got '1'"),
         ({"candidates": ["mixup", "nonsense"]}, "candidate must be one of"),
         ({"candidates": ["mixup"], "weights": [1, 2]}, "1 candidates need 1 weights"),
         ({"candidates": ["mixup"], "weights": [0]}, "not all 0"),
@@ -49,10 +52,10 @@ def test_alpha_and_variant_reach_the_candidates_that_have_them():
         ({"candidates": [rma.Mixup(pairing="roll")]}, "set pairing on RandomMix"),
         ({"candidates": [rma.Mixup(layout="BTF")]}, "set layout on RandomMix"),
         ({"candidates": [3]}, "name or a mixer"),
-        ({"candidates": ["resizemix"], "alpha": -1}, "alpha must be above 0"),
+        ({"candidates": ["resizemix"], "alpha": -1}, "alpha must be a number above 0"),
         ({"candidates": ["time_cutmix"], "variant": "bogus"}, "variant must be one of"),
         ({"candidates": ["mixup", "cutmix"], "weights": [float("nan"), 1]}, "at least 0"),
-        ({"alpha": 0}, "alpha must be above 0"),
+        ({"alpha": 0}, "alpha must be a number above 0"),
     ],
 )
 def test_mistakes_are_named(arguments, message):
@@ -96,3 +99,9 @@ def test_a_length_policy_fills_only_the_rows_of_its_own_method():
         assert (mixed[row, :, plan.lengths[row] : lengths[row]] == -5).all()
         assert torch.equal(mixed[row, :, lengths[row] :], x[row, :, lengths[row] :])
     assert torch.equal(plan.weights.sum(0)[shorter[0], 0, 0] == 0, mixed[shorter[0], 0] == -5)
+
+
+def test_per_row_every_row_draws_for_itself_even_from_a_candidate_made_for_a_batch():
+    plan = rma.RandomMix([rma.Mixup(), rma.FMix()], per="row").plan(torch.randn(32, 8, 20))
+    linear = [row for row, method in enumerate(plan.method) if method == "mixup"]
+    assert len(plan.lam[linear].unique()) == len(linear)

@@ -208,6 +208,24 @@ def test_frame_labels_follow_the_weights_whatever_the_hop(name, hop):
             torch.testing.assert_close(soft[:, :, j], expected.float(), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("name", ["mixup", "fmix", "resizemix", "randommix"])
+def test_labels_of_a_single_class_need_no_class_axis(name):
+    plan = rma.build(name, per="row").plan(torch.zeros(B, 6, 30))
+    voiced = torch.rand(B, 30) > 0.5
+    expected = plan.mix_frames(voiced[:, None].float())[:, 0]
+    assert torch.equal(plan.mix_frames(voiced), expected)
+    assert torch.equal(plan.mix_frames(voiced.float()), expected)
+
+
+def test_arguments_in_another_order_are_named(plan):
+    with pytest.raises(TypeError, match="criterion comes first"):
+        plan.loss(logits, ids, F.cross_entropy)
+    with pytest.raises(TypeError, match="target must be a tensor, got list"):
+        plan.loss(F.cross_entropy, logits, ids.tolist())
+    with pytest.raises(ValueError, match=r"labels are \(B, C, T'\) or \(B, T'\)"):
+        plan.mix_frames(torch.rand(B, 30, C))
+
+
 def test_frame_labels_move_with_a_resized_partner():
     x = torch.zeros(2, 10, 40)
     plan = rma.ResizeMix(scale=(0.5, 0.5), pairing="roll").plan(x, generator=torch.Generator().manual_seed(1))
@@ -238,7 +256,7 @@ def test_frame_labels_of_a_waveform_plan_average_over_samples():
     own = plan.weights[0][0, 0, 0, :]
     expected = torch.stack([own[j * 160 : (j + 1) * 160].mean() for j in range(7)])
     torch.testing.assert_close(soft[0, 0], expected)
-    with pytest.raises(ValueError, match="expected 7 labels"):
+    with pytest.raises(ValueError, match="expected 7 labels on the last axis"):
         plan.mix_frames(torch.rand(3, 2, 6), hop=160)
 
 
