@@ -245,7 +245,8 @@ class LogMel(nn.Module):
     def _check(self, wave: Tensor, lengths: Tensor | None) -> None:
         if wave.ndim != 2:
             raise ValueError(
-                f"wave must be (batch, samples), got {tuple(wave.shape)}; one clip is wave[None], one of several channels wave[:, 0]"
+            found = tuple(wave.shape)
+            raise ValueError(f"wave must be (batch, samples), got {found}; one clip is wave[None], a channel wave[:, 0]")
             )
         if not (wave.is_floating_point() or wave.dtype == torch.int16):
             raise TypeError(f"wave must be float or int16, got {wave.dtype}")

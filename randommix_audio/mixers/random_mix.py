@@ -26,8 +26,8 @@ class RandomMix(Mixer):
     "RandoMix"), section 2.2, equations 3 and 4. The paper draws one method for each batch (per="batch").
 
     Args:
-        candidates: List of names or mixers. A name is built with this mixer's `per` and `fill`, and with its `alpha` and
-            `variant` where the method has them. A mixer keeps its own arguments, but p, pairing and layout are this
+        candidates: List of names or mixers. A name is built with this mixer's `per` and `fill`, and its `alpha`
+            and `variant` where the method has them. A mixer keeps its own arguments, but p, pairing and layout are this
             mixer's alone, and per="row" of either makes every row draw for itself.
         weights: One number for each candidate, at least 0, not all 0; None: all alike.
         alpha: Parameter of the Beta distribution of named candidates.
