@@ -244,9 +244,9 @@ class LogMel(nn.Module):
 
     def _check(self, wave: Tensor, lengths: Tensor | None) -> None:
         if wave.ndim != 2:
+            shape = tuple(wave.shape)
             raise ValueError(
-            found = tuple(wave.shape)
-            raise ValueError(f"wave must be (batch, samples), got {found}; one clip is wave[None], a channel wave[:, 0]")
+                f"wave must be (batch, samples), got {shape}; one clip is wave[None], a channel wave[:, 0]"
             )
         if not (wave.is_floating_point() or wave.dtype == torch.int16):
             raise TypeError(f"wave must be float or int16, got {wave.dtype}")
