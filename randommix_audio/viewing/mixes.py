@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from randommix_audio.layout import layout_of_companion, resolve_layout, to_bcft
+from randommix_audio.viewing.captions import is_left_alone, names_above_panels, titles
 from randommix_audio.viewing.figure import blank
 from randommix_audio.viewing.panels import (
     PANEL_HEIGHT,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from randommix_audio.mixers import Mixer
     from randommix_audio.plan import MixPlan
 
-LONGEST_NAME, LONGEST_TITLE = 22, 38  # letters that fit above a panel
 DRAWS = 32
 
 
@@ -45,6 +45,7 @@ def show(
     image: bool | None = None,
     channel: int = 0,
     title: str | None = None,
+    lengths: Sequence[int] | Tensor | None = None,
 ) -> Figure:
     """Show rows of a batch, their partners, the weights, and what the plan makes of them.
 
@@ -52,7 +53,7 @@ def show(
         x: the batch that the plan was drawn for, in the plan's axis order: spectrograms (B, F, T), (B, T, F) or
             (B, C, F, T), pictures (B, 3, H, W) or waveforms (B, N).
         plan: the plan; it is applied to `x` as it stands, so the picture is exactly what the model would see.
-        rows: how many of the first rows to show, or which ones.
+        rows: how many rows to show, see `rows_to_show`; or which ones.
         names: one name for each row of the batch, such as its label or file; without them rows are numbered.
         front_end: what made the spectrograms; gives the three arguments that follow, so that axes are in
             seconds and Hz.
@@ -63,31 +64,35 @@ def show(
             3 channels and all values are bytes or lie within 0..1.
         channel: which channel of several to show where they are not drawn as RGB.
         title: a line above the picture.
+        lengths: (B,) valid frames of the rows of `x`, as the plan was drawn with; the padding of a row shorter
+            than the mix is then drawn grey.
 
     Returns:
         A figure with one line of four panels for each row: the row, its partner, the weights of the row's own
-        source (0..1) and the mix with its share. Within a line the three contents have one scale. A
-        dashed line marks the end of the valid frames.
+        source (0..1) and the mix with its share. The four panels of a line end with the valid frames of its mix.
+        All lines have one scale, unless their ranges are too far apart.
 
     Raises:
         ImportError: matplotlib is not installed.
-        ValueError: plan, names, rows or frequencies do not fit the batch.
+        ValueError: plan, names, rows, lengths or frequencies do not fit the batch.
     """
     layout = layout_of_companion(x, plan.layout)
     x = _as_float(x)
     batch = to_bcft(x, layout)
     count, channels, bins = batch.shape[:3]
-    chosen = _chosen(rows, count)
-    names = _names(names, count)
+    names = names_above_panels(names, count)
     if plan.batch != count:
         raise ValueError(f"the plan was drawn for {plan.batch} rows, the batch has {count}")
+    if lengths is not None and len(lengths) != count:
+        raise ValueError(f"{len(lengths)} lengths for a batch of {count}")
+    chosen = rows_to_show(plan, rows) if isinstance(rows, int) else _existing(rows, count)
     if not 0 <= channel < channels:
         raise ValueError(f"channel {channel} is not one of the batch's {channels}")
 
     pictures = looks_like_image(batch) if image is None else image
     axis = _axis(layout, pictures, bins, front_end, hop_length, sample_rate, frequencies)
     keep = slice(None) if pictures and channels == 3 else slice(channel, channel + 1)
-    return _figure(_lines(x, layout, plan, chosen, names, keep), axis, title)
+    return _figure(_lines(x, layout, plan, chosen, names, keep, axis, lengths), axis, title)
 
 
 def gallery(
@@ -118,7 +123,7 @@ def gallery(
         share: of 32 draws with the method's own defaults the one is shown whose share of a is nearest to this,
             so that the methods can be compared and there is something to see.
         variant: "default" or "official".
-        lengths: valid frames of the two clips; None when all are.
+        lengths: valid frames of the two clips; None when all are. The panels end with the longer clip.
         front_end: see `show`.
         hop_length: see `show`.
         sample_rate: see `show`.
@@ -139,20 +144,22 @@ def gallery(
     if not methods:
         raise ValueError("a gallery needs at least one method")
     x = _as_float(torch.stack([a, b]))
+    if lengths is not None:
+        x = x[..., : max(1, *(int(length) for length in lengths))]
     valid = None if lengths is None else torch.as_tensor(lengths, device=x.device)
     layout = resolve_layout(x, None)
     batch = to_bcft(x, layout)
     pictures = looks_like_image(batch) if image is None else image
     axis = _axis(layout, pictures, batch.shape[2], front_end, hop_length, sample_rate, frequencies)
     keep = slice(None) if pictures and batch.shape[1] == 3 else slice(0, 1)
-    names = _names(names, 2)
+    names = names_above_panels(names, 2)
     lines: list[Line] = []
     for method in methods:
         mixer = mixer_for(method, variant=variant, pairing="flip")
         generator = torch.Generator().manual_seed(seed)
         plans = [mixer.plan(x, lengths=valid, generator=generator) for _ in range(DRAWS)]
         plan = min(plans, key=lambda drawn: abs(float(drawn.lam[0]) - share))
-        lines += _lines(x, layout, plan, [0], names, keep)
+        lines += _lines(x, layout, plan, [0], names, keep, axis, lengths, frames=x.shape[-1])
     return _figure(lines, axis, title)
 
 
@@ -170,37 +177,68 @@ def mixer_for(method: str, **arguments: Any) -> Mixer:
     return RandomMix(**arguments) if method == "randommix" else RandomMix([method], **arguments)
 
 
-def share_text(names: Sequence[str], sources: Sequence[int] | Tensor, share: Sequence[float] | Tensor) -> str:
-    """A share in words, such as "72 % yes + 28 % no"; whole percents that add up to 100.
+def rows_to_show(plan: MixPlan, rows: int) -> list[int]:
+    """The first rows that a plan mixes with another row; where these are too few, the first others as well.
+
+    Raises:
+        ValueError: rows is below 1.
+    """
+    if rows < 1:
+        raise ValueError(f"rows must be at least 1, got {rows}")
+    left_alone = (plan.share[0] >= 1) | (plan.sources[1:] == plan.sources[0]).all(0)
+    order = left_alone.int().sort(stable=True).indices
+    return sorted(order[:rows].tolist())
+
+
+def _lines(
+    x: Tensor,
+    layout: str,
+    plan: MixPlan,
+    rows: Sequence[int],
+    names: Sequence[str],
+    keep: slice,
+    axis: Axis,
+    lengths: Sequence[int] | Tensor | None = None,
+    frames: int | None = None,
+) -> list[Line]:
+    """The chosen rows of a mix as lines of a picture.
 
     Args:
-        names: one name for each row of the batch.
-        sources: (K,) rows mixed, the row itself first.
-        share: (K,) their shares.
+        x: the batch.
+        layout: its axis order.
+        plan: its plan.
+        rows: the rows.
+        names: of all rows of the batch.
+        keep: the channels that are drawn.
+        axis: what the axes mean.
+        lengths: valid frames of the rows of x; None when all are.
+        frames: how many frames each line shows; None: the valid ones of its result.
     """
-    percent = [round(100 * float(s)) for s in share[1:]]
-    percent = [100 - sum(percent), *percent]
-    parts = [(p, names[int(s)]) for p, s in zip(percent, sources, strict=True) if p > 0]
-    return " + ".join(f"{p} % {name}" for p, name in parts)
-
-
-def _lines(x: Tensor, layout: str, plan: MixPlan, rows: Sequence[int], names: Sequence[str], keep: slice) -> list[Line]:
-    """The chosen rows of a mix as lines of a picture; `keep` are the channels that are drawn."""
     batch, mixed = to_bcft(x, layout), to_bcft(plan.apply(x), layout)
+    time = batch.shape[-1]
     weights = plan.weights[0].detach().expand(len(batch), 1, *batch.shape[2:])[:, 0]  # (B, F, T)
     sources, shares = plan.sources.cpu(), plan.share.detach().cpu()
-    ends = None if plan.lengths is None else plan.lengths.cpu()
+    results = [time] * len(batch) if plan.lengths is None else plan.lengths.tolist()
+    inputs = [time] * len(batch) if lengths is None else [int(length) for length in lengths]
     lines = []
     for row in rows:
-        partner = _partner(sources[:, row], shares[:, row])
+        source, share, end = sources[:, row], shares[:, row], results[row]
+        partner = _partner(source, share)
+        shown = max(1, end) if frames is None else frames
+        cut = ""
+        if lengths is not None and inputs[partner] > shown:
+            cut = f" (first {axis.time_text(shown)} of {axis.time_text(inputs[partner])})"
+        changed = partner != row or not torch.equal(batch[row, ..., :end], mixed[row, ..., :end])
+        alone = partner == row and is_left_alone(share)
         lines.append(
             Line(
                 own=as_array(batch[row, keep]),
                 partner=as_array(batch[partner, keep]),
                 weights=as_array(weights[row]),
                 mixed=as_array(mixed[row, keep]),
-                titles=_titles(row, partner, names, sources[:, row], shares[:, row], _method(plan, row)),
-                valid=None if ends is None else int(ends[row]),
+                titles=titles(names, source, share, partner, _method(plan, row), changed, cut),
+                ends=(inputs[row], 0 if alone else inputs[partner], end, end),
+                frames=shown,
             )
         )
     return lines
@@ -208,6 +246,8 @@ def _lines(x: Tensor, layout: str, plan: MixPlan, rows: Sequence[int], names: Se
 
 def _figure(lines: Sequence[Line], axis: Axis, title: str | None) -> Figure:
     tall = PANEL_HEIGHT if axis.kind != "wave" else 0.8 * PANEL_HEIGHT
+    if len({line.frames for line in lines}) > 1:
+        tall += 0.2  # every line has its own marks of time
     figure = blank(4 * PANEL_WIDTH, tall * len(lines) + 0.3 + (0.3 if title else 0))
     if title:
         figure.suptitle(title, fontsize=11, parse_math=False)
@@ -236,7 +276,15 @@ def _axis(
     if frequencies is not None and len(frequencies) != bins:
         raise ValueError(f"{len(frequencies)} frequencies for {bins} bins")
     seconds = hop_length / sample_rate if hop_length and sample_rate else None
-    return Axis("spectrogram", seconds, None if frequencies is None else np.asarray(frequencies, dtype=np.float64))
+    centres = None if frequencies is None else np.asarray(frequencies, dtype=np.float64)
+    return Axis("spectrogram", seconds, centres, "" if front_end is None else unit_of(front_end))
+
+
+def unit_of(front_end: LogMel) -> str:
+    """What the values of a front end's spectrograms are, in words for a colour bar."""
+    unit = {"db": "dB"}.get(front_end.log, f"{front_end.log} power")
+    scaled = front_end.normalize is not None or front_end.mean != 0 or front_end.std != 1
+    return f"log-mel ({unit}, scaled)" if scaled else f"log-mel ({unit})"
 
 
 def bin_centres(front_end: LogMel) -> np.ndarray:
@@ -255,28 +303,14 @@ def _as_float(x: Tensor) -> Tensor:
     return x.detach() if x.is_floating_point() else x.float() / full_scale
 
 
-def _chosen(rows: int | Sequence[int], count: int) -> list[int]:
-    """Rows to show; a number means that many from the start, or all when there are fewer."""
-    if isinstance(rows, int):
-        if rows < 1:
-            raise ValueError(f"rows must be at least 1, got {rows}")
-        return list(range(min(rows, count)))
+def _existing(rows: Sequence[int], count: int) -> list[int]:
+    """The rows asked for, if they all are in the batch."""
     for row in rows:
         if not 0 <= row < count:
             raise ValueError(f"row {row} is not in a batch of {count}")
     if not len(rows):
         raise ValueError("rows names no row to show")
     return list(rows)
-
-
-def _names(names: Sequence[str] | None, count: int) -> list[str]:
-    """One name for each row, cut in the middle where too long: both ends of a file name tell something."""
-    if names is None:
-        return [f"row {i}" for i in range(count)]
-    if len(names) != count:
-        raise ValueError(f"{len(names)} names for a batch of {count}")
-    half = LONGEST_NAME // 2
-    return [n if len(n) <= LONGEST_NAME else f"{n[:half]}…{n[-half + 1 :]}" for n in map(str, names)]
 
 
 def _partner(sources: Tensor, share: Tensor) -> int:
@@ -286,15 +320,3 @@ def _partner(sources: Tensor, share: Tensor) -> int:
 
 def _method(plan: MixPlan, row: int) -> str:
     return plan.method if isinstance(plan.method, str) else plan.method[row]
-
-
-def _titles(
-    row: int, partner: int, names: Sequence[str], sources: Tensor, share: Tensor, method: str
-) -> tuple[str, str, str, str]:
-    """What stands above the four panels; a long share gets a line for each source."""
-    unmixed = float(share[0]) == 1.0
-    mixed = f"{'not mixed' if unmixed else 'mixed'}: {share_text(names, sources, share)}"
-    if len(mixed) > LONGEST_TITLE:
-        mixed = mixed.replace(" + ", "\n+ ")
-    weights = f"{method}: weight 1" if unmixed else f"{method}: weight of own"
-    return f"own: {names[row]}", f"partner: {names[partner]}", weights, mixed

@@ -33,10 +33,10 @@ DESCRIPTIONS = {
 
 @dataclass(frozen=True)
 class Sound:
-    """A row of a table: what it is, and the WAV file to play, if there is one."""
+    """A row of a table: what it is, and the WAV file to play."""
 
     text: str
-    wav: bytes | None = None
+    wav: bytes
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,7 @@ def _section(number: int, section: Section) -> str:
 
 
 def _row(sound: Sound) -> str:
-    player = ""
-    if sound.wav is not None:
-        player = f'<audio controls preload="metadata" src="{_data_uri("audio/wav", sound.wav)}"></audio>'
+    player = f'<audio controls preload="metadata" src="{_data_uri("audio/wav", sound.wav)}"></audio>'
     return f"<tr><td>{escape(sound.text)}</td><td>{player}</td></tr>"
 
 

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-SPECTRUM, WEIGHTS, OWN, LINE = "magma", "viridis", "#222222", "#0072B2"
+SPECTRUM, WEIGHTS, PADDING, LINE = "magma", "viridis", "#d9d9d9", "#0072B2"
 PANEL_WIDTH, PANEL_HEIGHT = 3.0, 2.1  # inches
 MOST_SQUARES = 220
+FAR_OFF = 3.0  # a line whose range is smaller than that of all by this factor would be drawn in few colours
 # Tick marks for a frequency axis whose bins are not evenly spaced; those inside the range are used.
 FREQUENCY_TICKS = (62.5, 125, 250, 500, 1000, 2000, 4000, 8000, 16000)
 
@@ -29,11 +30,19 @@ class Axis:
         kind: "spectrogram" (low frequency at the bottom), "image" (first line at the top) or "wave" (a line).
         seconds: duration of one frame or sample; None counts frames or samples.
         frequencies: centre of each frequency bin in Hz; None counts bins.
+        unit: what the values of a spectrogram are, for its colour bar; empty where that is not known.
     """
 
     kind: str
     seconds: float | None = None
     frequencies: np.ndarray | None = None
+    unit: str = ""
+
+    def time_text(self, frames: int) -> str:
+        """A number of frames in the unit of the time axis, such as "1.5 s" or "150 frames"."""
+        if self.seconds is not None:
+            return f"{frames * self.seconds:.3g} s"
+        return f"{frames} {self.time_label()}s"
 
     def time_label(self) -> str:
         """Name of the horizontal axis."""
@@ -60,7 +69,8 @@ class Line:
         weights: (F, T) weight of the row's own source, 0..1.
         mixed: the result.
         titles: what stands above the four panels, in that order.
-        valid: number of valid frames of the result, None when all are.
+        ends: the number of valid frames of each of the four; what follows is drawn as padding.
+        frames: how many frames the time axes of the line show.
     """
 
     own: np.ndarray
@@ -68,7 +78,13 @@ class Line:
     weights: np.ndarray
     mixed: np.ndarray
     titles: Sequence[str]
-    valid: int | None = None
+    ends: Sequence[int]
+    frames: int
+
+    def panels(self) -> list[np.ndarray]:
+        """What the four panels show: as far as the axis goes, without padding."""
+        contents = (self.own, self.partner, self.weights, self.mixed)
+        return [x[..., : min(end, self.frames)] for x, end in zip(contents, self.ends, strict=True)]
 
 
 def as_array(x: Tensor) -> np.ndarray:
@@ -84,46 +100,71 @@ def looks_like_image(x: Tensor) -> bool:
 
 
 def draw(figure: Figure, lines: Sequence[Line], axis: Axis) -> None:
-    """Fill a figure with one line of four panels for each mixed row.
-
-    The row itself, its partner and the mixed result of a line share one colour (or amplitude) scale.
-    """
+    """Fill a figure with one line of four panels for each mixed row; see `scales` for the colours."""
     grid = figure.subplots(len(lines), 4, squeeze=False)
-    for number, (panels, line) in enumerate(zip(grid, lines, strict=True)):
-        low, high = _limits(line, axis.kind)
-        sources = (line.own, line.partner, line.mixed)
-        images = [
-            _draw_source(panels[i], source, axis, low, high) for i, source in zip((0, 1, 3), sources, strict=True)
-        ]
-        shown_weights = _draw_weights(panels[2], line.weights, axis)
-        if shown_weights is not None:
-            figure.colorbar(shown_weights, ax=panels[2], ticks=[0, 0.5, 1], aspect=14, pad=0.02).ax.tick_params(
-                labelsize=7
-            )
-        if images[2] is not None and axis.kind == "spectrogram":
-            figure.colorbar(images[2], ax=panels[3], aspect=14, pad=0.02).ax.tick_params(labelsize=7)
+    alike = len({line.frames for line in lines}) == 1
+    for number, (row, line, (low, high)) in enumerate(zip(grid, lines, scales(lines, axis.kind), strict=True)):
         last = number == len(lines) - 1
-        for column, (axes, title) in enumerate(zip(panels, line.titles, strict=True)):
-            axes.set_title(title, fontsize=8.5, parse_math=False)
-            _label(axes, axis, line.own.shape, first_column=column == 0, last_line=last, is_weights=column == 2)
-            if column >= 2 and line.valid is not None and line.valid < line.own.shape[-1]:
-                _mark_end(axes, line.valid * (axis.seconds or 1))
+        for column, (axes, x) in enumerate(zip(row, line.panels(), strict=True)):
+            is_weights = column == 2
+            image = _draw_weights(axes, x, axis) if is_weights else _draw_source(axes, x, axis, low, high)
+            axes.set_title(line.titles[column], fontsize=8.5, parse_math=False)
+            _limit_time(axes, x.shape[-1], line.frames, axis)
+            _label(axes, axis, first_column=column == 0, last_line=last, is_weights=is_weights)
+            axes.tick_params(labelbottom=last or not alike)
+            if image is not None and is_weights:
+                _colour_bar(figure, image, axes, "", ticks=[0, 0.5, 1])
+            elif image is not None and column == 3 and axis.kind == "spectrogram":
+                _colour_bar(figure, image, axes, axis.unit)
 
 
-def _limits(line: Line, kind: str) -> tuple[float, float]:
-    """One scale for the three contents of a line: the full range, for spectra without the lowest 2 %.
+def _colour_bar(figure: Figure, image: AxesImage, axes: Axes, unit: str, ticks: Sequence[float] | None = None) -> None:
+    bar = figure.colorbar(image, ax=axes, ticks=ticks, aspect=14, pad=0.02)
+    bar.ax.tick_params(labelsize=7)
+    bar.set_label(unit, fontsize=7)
 
-    Digital silence lies far below speech and would leave it one colour; what is lower is drawn as the lowest.
+
+def scales(lines: Sequence[Line], kind: str) -> list[tuple[float, float]]:
+    """The colour (or amplitude) scale of each line: one for all, so that lines can be compared.
+
+    Only where some line would then have less than a third of the colours does each line get its own. The mixed
+    result counts for nothing, and a constant clip, such as digital silence, neither: it has no range to show.
     """
-    both = np.concatenate([line.own.ravel(), line.partner.ravel()])
-    both = both[np.isfinite(both)]
-    if both.size == 0:
-        return 0.0, 1.0
+    of_lines = [_range(line.panels()[:2], kind) for line in lines]
+    contents = [x for line in lines for x in line.panels()[:2]]
+    low, high = _range(contents, kind) or _range_of_constants(contents, kind)
+    least = (high - low) / FAR_OFF
+    if any(found is not None and found[1] - found[0] < least for found in of_lines):
+        return [found or (low, high) for found in of_lines]
+    return [(low, high)] * len(lines)
+
+
+def _range(contents: Sequence[np.ndarray], kind: str) -> tuple[float, float] | None:
+    """The range of clips that are not constant: of spectra without the lowest 2 %; None where all are constant.
+
+    A clip's very lowest value is left out of spectra: it stands for digital silence, which lies so far below
+    speech that it would leave speech one colour. What is below the range is drawn as its lowest.
+    """
+    varying = [x for x in (x[np.isfinite(x)] for x in contents) if x.size and x.min() < x.max()]
+    if not varying:
+        return None
     if kind == "wave":
-        peak = max(float(np.abs(both).max()), 1e-6)
-        return -1.05 * peak, 1.05 * peak
-    low, high = float(np.percentile(both, 2)), float(both.max())
-    return (low, high) if high > low else (low - 0.5, low + 0.5)
+        peak = 1.05 * max(float(np.abs(x).max()) for x in varying)
+        return -peak, peak
+    if kind == "image":
+        return min(float(x.min()) for x in varying), max(float(x.max()) for x in varying)
+    values = np.concatenate([x[x > x.min()] for x in varying])
+    low, high = float(np.percentile(values, 2)), float(values.max())
+    return (low, high) if low < high else (min(float(x.min()) for x in varying), high)
+
+
+def _range_of_constants(contents: Sequence[np.ndarray], kind: str) -> tuple[float, float]:
+    """A range around the values of clips that are all constant, or hold nothing that is finite."""
+    if kind == "image" and all(((x >= 0) & (x <= 1)).all() for x in contents):
+        return 0.0, 1.0
+    values = np.concatenate([x[np.isfinite(x)] for x in contents])
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    return low - 0.5, high + 0.5
 
 
 def _draw_source(axes: Axes, x: np.ndarray, axis: Axis, low: float, high: float) -> AxesImage | None:
@@ -131,6 +172,9 @@ def _draw_source(axes: Axes, x: np.ndarray, axis: Axis, low: float, high: float)
     if axis.kind == "wave":
         axes.plot(_times(x.shape[-1], axis), x[0, 0], color=LINE, lw=0.5)
         axes.set_ylim(low, high)
+        return None
+    if not x.size:
+        axes.set_ylim(*_extent(x.shape, axis)[2:])
         return None
     if axis.kind == "image":
         if len(x) != 3:
@@ -159,6 +203,9 @@ def _draw_weights(axes: Axes, weights: np.ndarray, axis: Axis) -> AxesImage | No
         axes.plot(_times(weights.shape[-1], axis), weights[0], color=LINE, lw=1.0)
         axes.set_ylim(-0.05, 1.05)
         return None
+    if not weights.size:
+        axes.set_ylim(*_extent((1, *weights.shape), axis)[2:])
+        return None
     if axis.kind == "image":
         return axes.imshow(weights, cmap=WEIGHTS, vmin=0, vmax=1, aspect="equal")
     extent = _extent((1, *weights.shape), axis)
@@ -182,22 +229,27 @@ def _extent(shape: Sequence[int], axis: Axis) -> tuple[float, float, float, floa
     return 0.0, shape[-1] * (axis.seconds or 1), -0.5, shape[-2] - 0.5
 
 
-def _label(axes: Axes, axis: Axis, shape: Sequence[int], first_column: bool, last_line: bool, is_weights: bool) -> None:
+def _limit_time(axes: Axes, end: int, frames: int, axis: Axis) -> None:
+    """Let the axis run over `frames` and draw grey what lies beyond the valid ones."""
+    first = -0.5 if axis.kind == "image" else 0.0
+    edge, last = (first + count * (axis.seconds or 1) for count in (end, frames))
+    if end < frames:
+        axes.axvspan(edge, last, color=PADDING, lw=0)
+    axes.set_xlim(first, last)
+
+
+def _label(axes: Axes, axis: Axis, first_column: bool, last_line: bool, is_weights: bool) -> None:
     """Name the outer axes only: inner ones repeat them."""
     axes.tick_params(labelsize=7)
     if axis.kind == "spectrogram" and axis.frequencies is not None:
         ticks = frequency_ticks(axis.frequencies)
         axes.set_yticks([bin for bin, _ in ticks], [f"{f:g}" for _, f in ticks])
-    if axis.kind == "wave":
-        axes.set_xlim(0, max(shape[-1] - 1, 1) * (axis.seconds or 1))
     if first_column:
         axes.set_ylabel(axis.height_label(), fontsize=8)
     elif not (axis.kind == "wave" and is_weights):
         axes.tick_params(labelleft=False)
     if last_line:
         axes.set_xlabel(axis.time_label(), fontsize=8)
-    else:
-        axes.tick_params(labelbottom=False)
 
 
 def frequency_ticks(centres: np.ndarray) -> list[tuple[float, float]]:
@@ -209,9 +261,3 @@ def frequency_ticks(centres: np.ndarray) -> list[tuple[float, float]]:
         if centres[0] <= frequency <= centres[-1] and apart:
             ticks.append((place, frequency))
     return ticks
-
-
-def _mark_end(axes: Axes, position: float) -> None:
-    """A dashed line where the valid frames of the result end; what follows is padding."""
-    axes.axvline(position, color="white", lw=2.2)
-    axes.axvline(position, color=OWN, lw=1.0, ls="--")

@@ -19,8 +19,9 @@ from randommix_audio.features import LogMel
 from randommix_audio.files import write_atomically
 from randommix_audio.mixers import MIXERS, Mixer
 from randommix_audio.plan import METHODS, MixPlan
+from randommix_audio.viewing.captions import share_text
 from randommix_audio.viewing.figure import blank, small_png
-from randommix_audio.viewing.mixes import gallery, mixer_for, share_text, show
+from randommix_audio.viewing.mixes import gallery, mixer_for, rows_to_show, show
 from randommix_audio.viewing.page import DESCRIPTIONS, Section, Sound, page
 
 # Mixing that makes sense sample by sample; the others need a frequency axis.
@@ -203,7 +204,7 @@ class _Preview:
         self.write("overview.png", picture)
         text = (
             "Every method on the first two clips, at a share near 60 %. Weights: 1 takes the clip itself, "
-            "0 the partner. A dashed line marks the end of the longer clip."
+            "0 the partner. Grey is what lies beyond the end of a clip."
         )
         described = f"{self.clips.names[0]} mixed with {self.clips.names[1]}, a line for each method"
         return Section("Overview", text, picture, described)
@@ -215,25 +216,25 @@ class _Preview:
         return Section("Clips", sounds=[Sound(name, wav_bytes(w[:n], clips.sample_rate)) for w, n, name in several])
 
     def mixes(self, method: str, mixer: Mixer) -> Section:
-        """The first rows of the batch mixed by one method: picture, shares and, of waveforms, the sound."""
-        names, rows = self.clips.names, min(self.options.rows, len(self.x))
+        """Rows of the batch mixed by one method: the picture and, of waveforms, the sound."""
         # The same draws whatever other methods are asked for, and other draws than theirs.
         generator = step_generator(self.options.seed, step=METHODS.index(method))
         plan = mixer.plan(self.x, lengths=self.lengths, generator=generator)
-        picture = small_png(show(self.x, plan, rows, names, front_end=self.front_end))
+        names, rows = self.clips.names, rows_to_show(plan, self.options.rows)
+        picture = small_png(show(self.x, plan, rows, names, front_end=self.front_end, lengths=self.lengths))
         self.write(f"{method}.png", picture)
-        texts = [share_text(names, plan.sources[:, row], plan.share[:, row]) for row in range(rows)]
-        sounds = self.mixed_sounds(method, plan, texts) if self.options.wave else [Sound(t) for t in texts]
-        described = f"{method}: clips, partners, weights, mixes"
+        shares = [share_text(names, plan.sources[:, row], plan.share[:, row]) for row in rows]
+        described = f"{method}: clips, partners, weights and mixes of {'; '.join(shares)}"
+        sounds = self.mixed_sounds(method, plan, rows, shares) if self.options.wave else []
         return Section(method, DESCRIPTIONS.get(method, ""), picture, described, sounds)
 
-    def mixed_sounds(self, method: str, plan: MixPlan, texts: Sequence[str]) -> list[Sound]:
-        """Write the first rows of a mix of waveforms as WAV files, one for each text."""
+    def mixed_sounds(self, method: str, plan: MixPlan, rows: Sequence[int], shares: Sequence[str]) -> list[Sound]:
+        """Write the chosen rows of a mix of waveforms as WAV files, numbered as the files that were given."""
         mixed = plan.apply(self.x)
         ends = self.lengths if plan.lengths is None else plan.lengths
         sounds = []
-        for row, text in enumerate(texts):
+        for row, share in zip(rows, shares, strict=True):
             wav = wav_bytes(mixed[row, : ends[row]], self.clips.sample_rate)
             path = self.write(f"{method}_{row + 1}.wav", wav)
-            sounds.append(Sound(f"{path.name}: {text}", wav))
+            sounds.append(Sound(f"{path.name}: {share}", wav))
         return sounds

@@ -73,7 +73,9 @@ def _draw_curves(
     axes.set_title(name, fontsize=10)
     axes.set_xlabel("epoch", fontsize=9)
     axes.tick_params(labelsize=8)
-    axes.locator_params(axis="x", integer=True)
+    axes.locator_params(axis="x", integer=True, min_n_ticks=1)
+    if len(set(epochs)) == 1:
+        axes.set_xlim(epochs[0] - 0.5, epochs[0] + 0.5)
     if len(lines) == 1:  # one line needs no legend to tell it apart; rates are read against zero
         axes.set_title(text.replace(lines[0][1], name), fontsize=10)
         axes.set_ylim(0, 1.08 * np.nanmax(values) or 1)

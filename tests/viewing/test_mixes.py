@@ -9,8 +9,9 @@ import torch
 
 import randommix_audio as rma
 from randommix_audio.viewing import gallery, show
+from randommix_audio.viewing.captions import share_text, shortened
 from randommix_audio.viewing.figure import png, small_png
-from randommix_audio.viewing.mixes import bin_centres, methods_to_show, share_text
+from randommix_audio.viewing.mixes import bin_centres, methods_to_show, rows_to_show
 
 BINS, FRAMES = 12, 20
 
@@ -28,6 +29,11 @@ def panels(figure):
 
 def content(axes) -> np.ndarray:
     return np.asarray(axes.images[0].get_array())
+
+
+def grey_from(axes) -> float | None:
+    """Where on the time axis the grey of the padding begins; None where there is none."""
+    return axes.patches[0].get_x() if axes.patches else None
 
 
 def test_a_line_shows_the_row_its_partner_the_weights_and_exactly_the_mix_of_the_plan():
@@ -57,7 +63,31 @@ def test_titles_name_the_method_the_partner_and_the_share_of_the_plan():
 def test_a_row_that_is_left_alone_is_said_not_to_be_mixed():
     x = torch.randn(1, BINS, FRAMES)
     plan = rma.NoMix().plan(x)
-    assert panels(show(x, plan))[0][3].get_title() == "not mixed: 100 % row 0"
+    _, partner, weight, mixed = panels(show(x, plan))[0]
+    assert mixed.get_title() == "not mixed: 100 % row 0"
+    assert weight.get_title() == "not mixed"
+    assert partner.get_title() == "no partner"
+    assert not partner.images, "the row is not drawn a second time as its own partner"
+
+
+def test_a_row_paired_with_itself_is_said_to_be():
+    x = torch.randn(1, BINS, FRAMES)
+    plan = rma.Mixup(pairing="roll").plan(x, generator=torch.Generator().manual_seed(0))
+    _, partner, weight, mixed = (axes.get_title() for axes in panels(show(x, plan, names=["yes"]))[0])
+    assert partner == "partner: itself"
+    assert weight == "not mixed"
+    assert mixed == "yes paired with itself"
+
+
+def test_rows_that_are_mixed_are_shown_before_those_left_alone():
+    x = torch.randn(5, BINS, FRAMES)
+    mixed = torch.tensor([False, True, False, False, True])
+    plan = rma.Mixup(pairing="derangement").plan(x, rows=mixed, generator=torch.Generator().manual_seed(0))
+    assert rows_to_show(plan, 1) == [1]
+    assert rows_to_show(plan, 2) == [1, 4]
+    assert rows_to_show(plan, 3) == [0, 1, 4]
+    titles = [line[3].get_title() for line in panels(show(x, plan, rows=3))]
+    assert [title.split(":")[0] for title in titles] == ["not mixed", "mixed", "mixed"]
 
 
 @pytest.mark.parametrize("share", [0.005, 0.125, 0.5, 0.995])
@@ -66,11 +96,45 @@ def test_percents_of_a_share_add_up_to_one_hundred(share):
     assert sum(int(part) for part in text.split() if part.isdigit()) == 100
 
 
-def test_own_partner_and_mix_have_one_scale_and_weights_run_from_0_to_1():
-    x = torch.randn(2, BINS, FRAMES) * torch.tensor([1.0, 9.0]).view(2, 1, 1)
-    for own, partner, weight, mixed in panels(show(x, drawn_plan(x))):
-        assert own.images[0].get_clim() == partner.images[0].get_clim() == mixed.images[0].get_clim()
-        assert weight.images[0].get_clim() == (0, 1)
+def scales_of(figure) -> list[set[tuple[float, float]]]:
+    """The colour scales of the three contents of each line."""
+    return [{line[i].images[0].get_clim() for i in (0, 1, 3)} for line in panels(figure)]
+
+
+def test_all_lines_have_one_scale_and_weights_run_from_0_to_1():
+    x = torch.randn(3, BINS, FRAMES) * torch.tensor([1.0, 2.0, 1.5]).view(3, 1, 1)
+    figure = show(x, drawn_plan(x))
+    assert len(set.union(*scales_of(figure))) == 1
+    assert all(line[2].images[0].get_clim() == (0, 1) for line in panels(figure))
+
+
+def test_a_line_of_a_far_smaller_range_has_its_own_scale_and_its_contents_share_it():
+    x = torch.randn(4, BINS, FRAMES) * torch.tensor([1.0, 90.0, 90.0, 1.0]).view(4, 1, 1)
+    plan = rma.Mixup(pairing="flip").plan(x, generator=torch.Generator().manual_seed(0))
+    scales = scales_of(show(x, plan))
+    assert [len(of_line) for of_line in scales] == [1, 1, 1, 1]
+    (low, high), (_, loud) = (next(iter(scales[i])) for i in (0, 1))
+    assert high < loud / 10
+    assert low < 0
+
+
+@pytest.mark.parametrize("silence", [-100.0, 3.0, 0.0])
+def test_a_constant_clip_does_not_change_the_scale_of_the_others(silence):
+    x = torch.randn(3, BINS, FRAMES)
+    x[1] = silence
+    plan = drawn_plan(x)
+    with_silence = set.union(*scales_of(show(x, plan)))
+    assert len(with_silence) == 1
+    low, high = with_silence.pop()
+    assert high == x[[0, 2]].max()
+    assert x[[0, 2]].min() <= low < -1
+
+
+def test_frames_of_digital_silence_do_not_leave_speech_one_colour():
+    x = torch.randn(2, BINS, FRAMES)
+    x[..., FRAMES // 2 :] = -100
+    low, _ = set.union(*scales_of(show(x, drawn_plan(x)))).pop()
+    assert low > -5
 
 
 def test_a_btf_batch_is_drawn_with_frequency_upwards_like_its_bft_twin():
@@ -141,12 +205,71 @@ def test_bin_centres_rise_within_the_band_even_where_filters_are_empty():
     assert centres[-1] <= 8000
 
 
-def test_the_end_of_the_valid_frames_is_marked():
+def ragged_plan(x: torch.Tensor, method: str, lengths: list[int]) -> rma.MixPlan:
+    mixer = rma.build(method, per="row", pairing="roll")
+    return mixer.plan(x, lengths=torch.tensor(lengths), generator=torch.Generator().manual_seed(1))
+
+
+def test_every_line_ends_with_the_valid_frames_of_its_mix():
+    x = torch.randn(3, BINS, FRAMES)
+    plan = ragged_plan(x, "cutmix", [15, 6, 11])
+    for end, line in zip((15, 6, 11), panels(show(x, plan)), strict=True):
+        assert [axes.get_xlim() for axes in line] == [(0, end)] * 4
+        assert [content(axes).shape[-1] for axes in line] == [end] * 4
+
+
+def test_lines_of_different_lengths_have_their_own_marks_of_time():
+    def marked(lengths: list[int]) -> list[bool]:
+        x = torch.randn(2, BINS, FRAMES)
+        lines = panels(show(x, ragged_plan(x, "cutmix", lengths)))
+        return [line[0].xaxis.get_tick_params()["labelbottom"] for line in lines]
+
+    assert marked([15, 6]) == [True, True]
+    assert marked([15, 15]) == [False, True]
+
+
+def test_padding_is_grey_and_a_partner_that_goes_on_is_said_to():
     x = torch.randn(2, BINS, FRAMES)
-    mixer = rma.Mixup(pairing="roll")
-    plan = mixer.plan(x, lengths=torch.tensor([15, 11]), generator=torch.Generator().manual_seed(0))
-    mixed = panels(show(x, plan))[0][3]
-    assert [line.get_xdata()[0] for line in mixed.lines] == [15, 15]
+    lengths = [15, 6]
+    long, short = panels(show(x, ragged_plan(x, "cutmix", lengths), lengths=lengths))
+    assert [grey_from(axes) for axes in long] == [None, 6, None, None]
+    assert content(long[1]).shape[-1] == 6
+    assert [grey_from(axes) for axes in short] == [None] * 4
+    assert short[1].get_title() == "partner: row 0\n(first 6 frames of 15 frames)"
+
+
+def test_the_padding_of_waveforms_is_grey_and_not_drawn():
+    x = torch.randn(2, 800)
+    lengths = [800, 300]
+    own = panels(show(x, ragged_plan(x, "mixup", lengths), lengths=torch.tensor(lengths)))[1][0]
+    assert grey_from(own) == 300
+    assert len(own.lines[0].get_xdata()) == 300
+    assert own.get_xlim() == (0, 800)
+
+
+def test_a_gallery_ends_with_the_longer_clip_and_weights_beyond_the_mix_are_grey():
+    x = torch.randn(2, BINS, FRAMES)
+    (line,) = panels(gallery(x[0], x[1], methods=["cutmix"], lengths=[6, 15]))
+    assert [axes.get_xlim() for axes in line] == [(0, 15)] * 4
+    assert [grey_from(axes) for axes in line] == [6, None, 6, 6]
+
+
+def test_a_clip_of_no_frames_is_all_grey():
+    x = torch.randn(2, BINS, FRAMES)
+    figure = show(x, ragged_plan(x, "mixup", [0, 9]), lengths=[0, 9])
+    assert grey_from(panels(figure)[0][0]) == 0
+    assert png(figure)
+
+
+@pytest.mark.parametrize(
+    ("preset", "unit"),
+    [("librosa", "log-mel (dB)"), ("espnet", "log-mel (ln power)"), ("whisper", "log-mel (log10 power, scaled)")],
+)
+def test_the_colour_bar_of_the_mix_names_the_unit_of_the_front_end(preset, unit):
+    front_end = rma.LogMel.preset(preset)
+    x = front_end(torch.randn(2, 6400))
+    bars = [axes.get_ylabel() for axes in show(x, drawn_plan(x), rows=1, front_end=front_end).axes[4:]]
+    assert bars == ["", unit]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -183,6 +306,7 @@ def test_rows_may_be_chosen_and_more_than_there_are_is_all():
         ({"names": ["a"]}, "1 names for a batch of 3"),
         ({"frequencies": [100.0]}, "1 frequencies for 12 bins"),
         ({"channel": 1}, "channel 1"),
+        ({"lengths": [4, 4]}, "2 lengths for a batch of 3"),
     ],
 )
 def test_what_does_not_fit_the_batch_is_refused_by_name(arguments, message):
@@ -197,13 +321,24 @@ def test_a_plan_of_another_batch_is_refused():
         show(torch.randn(3, BINS, FRAMES), plan)
 
 
-def test_long_names_keep_both_ends_and_dollars_are_not_mathematics():
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("yes/2796ac50_nohash_1", "yes/2796ac50_nohash_1"),
+        ("a_folder_of_recordings/yes_1", "yes_1"),
+        ("folder/" + "abcdefgh" * 4, "abcdefghabcdefghabcde…"),
+        ("a_name_that_ends_in_a_slash_/", "a_name_that_ends_in_a…"),
+        ("/" * 30, "/" * 21 + "…"),
+    ],
+)
+def test_a_long_name_loses_its_folder_first_and_then_its_end(name, shown):
+    assert shortened(name) == shown
+
+
+def test_dollars_in_a_name_are_not_mathematics():
     x = torch.randn(2, BINS, FRAMES)
-    figure = show(x, drawn_plan(x), names=["a$b$" + "x" * 60 + "end", "b"])
-    title = panels(figure)[0][0].get_title()
-    assert title.startswith("own: a$b$x")
-    assert title.endswith("end")
-    assert len(title) < 30
+    figure = show(x, drawn_plan(x), names=["a$b$", "b"])
+    assert panels(figure)[0][0].get_title() == "own: a$b$"
     assert png(figure)
 
 

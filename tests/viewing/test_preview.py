@@ -47,6 +47,7 @@ def test_preview_writes_a_picture_for_each_method_an_overview_and_a_page(two, tm
     assert re.search(r"\d+ % low \+ \d+ % high", page)
     assert page.count("data:image/png;base64,") == 3
     assert page.count("<audio") == 2
+    assert page.count("<tr>") == 2, "no rows beside those with a sound: shares stand in the pictures"
     assert str(out / "index.html") in capsys.readouterr().out
 
 
@@ -136,6 +137,17 @@ def test_more_files_than_rows_are_mixed_and_the_first_rows_shown(tmp_path):
     arguments = ["--methods", "mixup", "--domain-wave", "--rows", "2"]
     assert main(["preview", *files, "--out", str(tmp_path / "o"), *arguments]) == 0
     assert len(list((tmp_path / "o").glob("*.wav"))) == 2
+
+
+def test_the_overview_of_two_short_clips_does_not_have_the_axis_of_a_long_third(two, tmp_path):
+    from PIL import Image
+
+    def overview(*files: str) -> np.ndarray:
+        out = tmp_path / str(len(files))
+        assert main(["preview", *files, "--out", str(out), "--methods", "mixup"]) == 0
+        return np.asarray(Image.open(out / "overview.png").convert("RGB"))
+
+    np.testing.assert_array_equal(overview(*two), overview(*two, str(tone(tmp_path / "long.wav", 500, seconds=3.0))))
 
 
 def test_a_single_file_cannot_be_mixed(two, tmp_path, capsys):

@@ -39,6 +39,15 @@ def test_a_single_epoch_is_seen_as_a_dot():
     assert curves([epoch(1)]).axes[0].lines[0].get_marker() == "o"
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3, 40])
+def test_epochs_are_marked_by_whole_numbers(epochs):
+    axes = curves([epoch(i + 1) for i in range(epochs)]).axes[0]
+    low, high = axes.get_xlim()
+    marks = [mark for mark in axes.get_xticks() if low <= mark <= high]
+    assert marks
+    assert all(mark == round(mark) for mark in marks)
+
+
 def test_missing_values_leave_gaps_and_panels_without_values_are_left_out():
     metrics = [{"train_loss": 2.0}, {"train_loss": None}, {"train_loss": math.nan}, {"train_loss": 1.0}]
     figure = curves(metrics)
