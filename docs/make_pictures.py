@@ -35,7 +35,7 @@ def main() -> None:
         ),
     }
     mixer = rma.RandomMix(per="row", pairing="flip")
-    plan = mixer.plan(x, lengths=frames, generator=torch.Generator().manual_seed(34))
+    plan = mixer.plan(x, lengths=frames, generator=torch.Generator().manual_seed(93))
     figures["randommix"] = rma.viewing.show(x, plan, names=words, front_end=logmel, lengths=frames)
     for name, figure in figures.items():
         print(write_atomically(PICTURES / f"{name}.png", small_png(figure, dpi=90)))

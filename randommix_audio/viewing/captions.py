@@ -70,15 +70,14 @@ def titles(
         cut: how much of the partner is shown, in words; empty where all of it is.
     """
     own, alone = int(sources[0]), is_left_alone(share)
+    if alone:
+        return f"own: {names[own]}", "no partner", "not mixed", f"not mixed: {names[own]}"
+    weights = f"{method}: weight of own" if changed else "not mixed"
     text = share_text(names, sources, share)
-    if not is_paired_with_itself(sources, share):
-        text = f"{'not mixed' if alone else 'mixed'}: {text}"
-    if partner == own:
-        beside = "no partner" if alone else "partner: itself"
-    else:
-        beside = _folded(f"partner: {names[partner]}{cut}", " (")
-    weights = f"{method}: weight of own" if changed and not alone else "not mixed"
-    return f"own: {names[own]}", beside, weights, _folded(_folded(text, " + "), " paired")
+    if is_paired_with_itself(sources, share):
+        return f"own: {names[own]}", "partner: itself", weights, _folded(text, " paired")
+    beside = _folded(f"partner: {names[partner]}{cut}", " (")
+    return f"own: {names[own]}", beside, weights, _folded(f"mixed: {text}", " + ")
 
 
 def _folded(text: str, before: str) -> str:

@@ -229,7 +229,6 @@ def _lines(
         if lengths is not None and inputs[partner] > shown:
             cut = f" (first {axis.time_text(shown)} of {axis.time_text(inputs[partner])})"
         changed = partner != row or not torch.equal(batch[row, ..., :end], mixed[row, ..., :end])
-        alone = partner == row and is_left_alone(share)
         lines.append(
             Line(
                 own=as_array(batch[row, keep]),
@@ -237,7 +236,7 @@ def _lines(
                 weights=as_array(weights[row]),
                 mixed=as_array(mixed[row, keep]),
                 titles=titles(names, source, share, partner, _method(plan, row), changed, cut),
-                ends=(inputs[row], 0 if alone else inputs[partner], end, end),
+                ends=(inputs[row], 0 if is_left_alone(share) else inputs[partner], end, end),
                 frames=shown,
             )
         )

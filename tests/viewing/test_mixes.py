@@ -60,14 +60,15 @@ def test_titles_name_the_method_the_partner_and_the_share_of_the_plan():
     assert mixed == f"mixed: {100 - share} % yes + {share} % no"
 
 
-def test_a_row_that_is_left_alone_is_said_not_to_be_mixed():
-    x = torch.randn(1, BINS, FRAMES)
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_row_that_is_left_alone_is_said_not_to_be_mixed(count):
+    x = torch.randn(count, BINS, FRAMES)
     plan = rma.NoMix().plan(x)
     _, partner, weight, mixed = panels(show(x, plan))[0]
-    assert mixed.get_title() == "not mixed: 100 % row 0"
+    assert mixed.get_title() == "not mixed: row 0"
     assert weight.get_title() == "not mixed"
     assert partner.get_title() == "no partner"
-    assert not partner.images, "the row is not drawn a second time as its own partner"
+    assert not partner.images, "what takes no part in the mix is not drawn"
 
 
 def test_a_row_paired_with_itself_is_said_to_be():

@@ -165,7 +165,7 @@ def test_a_single_file_cannot_be_mixed(two, tmp_path, capsys):
         (["--seconds", "0"], "seconds must be above 0"),
         (["--seconds", "nan"], "seconds must be above 0"),
         (["--rows", "0"], "rows must be at least 1"),
-        (["--alpha", "-1"], "alpha must be above 0"),
+        (["--alpha", "-1"], "alpha must be"),
         (["--per", "word"], "--per"),
         (["--colour"], "--colour"),
     ],
