@@ -21,7 +21,7 @@ nav a { margin-right: 1em; }
 # What the picture of each method shows, for somebody who meets the method here.
 DESCRIPTIONS = {
     "none": "Nothing is mixed.",
-    "mixup": "Both clips everywhere, each with a constant weight.",
+    "mixup": "Both clips everywhere, each with a constant weight; beyond the end of the shorter, the longer alone.",
     "cutmix": "A box of the partner, cut in time and frequency, replaces the same box of the clip.",
     "time_cutmix": "A stretch of time of the partner replaces the same stretch of the clip.",
     "freq_cutmix": "A band of frequencies of the partner replaces the same band of the clip.",
