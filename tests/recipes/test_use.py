@@ -1,6 +1,8 @@
-"""Evaluating, predicting, exporting, and tables of runs."""
+"""Evaluating, predicting, exporting."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +11,12 @@ import pytest
 import soundfile
 import torch
 
-from recipes.shared import scores
+from randommix_audio.data import Clip, Entries, Task, WaveBank
+from recipes.shared import records, scores
 from recipes.shared.console import UserError
-from recipes.speech_commands import evaluate, export, predict, report, sweep
+from recipes.speech_commands import evaluate, export, predict
 from recipes.speech_commands.recogniser import load
-from tests.recipes.conftest import LABELS, RATE, SMALL, run, run_here
+from tests.recipes.conftest import LABELS, RATE, run, run_here
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +46,51 @@ def test_evaluate_gives_the_numbers_that_training_ended_with(trained, task_folde
 
 
 def test_a_corpus_with_other_labels_is_refused(trained, task_folder, tmp_path):
-    import shutil
-
     other = shutil.copytree(task_folder, tmp_path / "other")
     stored = json.loads((other / "task.json").read_text())
     stored["labels"] = LABELS[::-1]
     (other / "task.json").write_text(json.dumps(stored))
     with pytest.raises(UserError, match="was trained on low high silence"):
         evaluate.main([f"--checkpoint={trained / 'last.ckpt'}", f"--data={other}", "--device=cpu"])
+
+
+def test_a_corpus_with_clips_of_another_length_is_refused(trained, tmp_path):
+    clips = []
+    for i, split in enumerate(("train", "validation", "test")):
+        path = tone(tmp_path / f"{split}.wav", 400, RATE, 1.0)
+        clips.append(Clip(path, "low", split, f"{i}"))
+    bank = WaveBank.build(tmp_path / "task" / "bank", clips, sample_rate=RATE, seconds=2.0, progress=False)
+    entries = {split: Entries.of(bank, [i], [0]) for i, split in enumerate(bank.splits)}
+    Task(LABELS, bank, entries).save(tmp_path / "task")
+    with pytest.raises(UserError, match=r"task: has clips of 8000 samples at 4000 Hz; .* on 4000 samples at 4000 Hz"):
+        evaluate.main([f"--checkpoint={trained / 'last.ckpt'}", f"--data={tmp_path / 'task'}", "--device=cpu"])
+
+
+def test_a_place_for_the_scores_that_is_not_there_is_said_before_the_work(tmp_path):
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        evaluate.main([f"--checkpoint={tmp_path / 'none.ckpt'}", f"--out={tmp_path / 'nowhere' / 'scores.json'}"])
+
+
+@pytest.mark.parametrize("pad, first", [("end", 0), ("both", 1500)])
+def test_a_short_file_gets_its_zeros_where_the_clips_of_the_training_got_theirs(tmp_path, pad, first):
+    short = tmp_path / "short.wav"
+    soundfile.write(short, np.full(1000, 0.5), RATE)
+    ((start, waves),) = predict.windows(str(short), RATE, RATE, 0.5, pad)
+    assert (start, waves.shape) == (0.0, (1, RATE))
+    assert np.flatnonzero(waves[0])[[0, -1]].tolist() == [first, first + 999]
+
+
+def test_the_checkpoint_tells_predict_how_clips_are_padded_and_an_older_one_pads_at_the_end(task_folder, tmp_path):
+    data = shutil.copytree(task_folder, tmp_path / "task")
+    task = Task.open(data)
+    task.metadata["settings"] = {"pad": "both"}
+    task.save(data)
+    run_here(data, tmp_path, "--epochs=1", "--name=a")
+    model, state = load(tmp_path / "a" / "last.ckpt")
+    assert model.shape.pad == "both"
+    state["shape"].pop("pad")
+    records.save(state, tmp_path / "old.ckpt")
+    assert load(tmp_path / "old.ckpt")[0].shape.pad == "end"
 
 
 def test_predict_reads_any_rate_width_and_channel_count(trained, tmp_path, capsys):
@@ -123,6 +163,24 @@ def test_an_export_to_an_unknown_format_is_refused(trained, tmp_path):
         export.main([f"--checkpoint={trained / 'last.ckpt'}", f"--out={tmp_path / 'model.tflite'}"])
 
 
+def test_an_export_that_fails_leaves_the_older_file(trained, tmp_path, monkeypatch):
+    out = tmp_path / "model.pt2"
+    out.write_text("older")
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    with pytest.raises(UserError, match=r"model\.pt2: would give logits that differ"):
+        export.main([f"--checkpoint={trained / 'last.ckpt'}", f"--out={out}"])
+    assert [(f.name, f.read_text()) for f in tmp_path.iterdir()] == [("model.pt2", "older")]
+
+
+@pytest.mark.parametrize("name, reason", [("folder.onnx", "is a folder"), ("file/model.onnx", "ot a directory|exists")])
+def test_an_export_to_a_place_that_cannot_be_written_is_one_line(trained, tmp_path, name, reason):
+    (tmp_path / "folder.onnx").mkdir()
+    (tmp_path / "file").touch()
+    done = run("export", f"--checkpoint={trained / 'last.ckpt'}", f"--out={tmp_path / name}")
+    assert done.returncode == 2
+    assert re.fullmatch(f"error: {tmp_path}.*({reason}).*\n", done.stderr)
+
+
 def test_scores_by_hand():
     matrix = scores.confusion(torch.tensor([0, 1, 1, 2, 0]), torch.tensor([0, 0, 1, 1, 1]), 3)
     found = scores.report(matrix, ["a", "b", "c"])
@@ -130,42 +188,5 @@ def test_scores_by_hand():
     assert found["accuracy"] == 2 / 5
     assert found["macro_accuracy"] == pytest.approx((1 / 2 + 1 / 3) / 2)  # nothing of class c was there to be heard
     assert found["per_class"]["c"] == {"clips": 0, "recall": None, "precision": 0.0, "f1": 0.0}
-
-
-def result(folder: Path, mixer: str, seed: int, accuracy: float) -> str:
-    split = {"accuracy": accuracy, "macro_accuracy": accuracy - 0.01, "clips": 100}
-    folder.mkdir()
-    about = {"mixer": mixer, "seed": seed, "commit": "abc", "width": 4, "epochs": 2, "clips_per_second": 10.0}
-    both = {"test": split, "validation": split}
-    (folder / "results.json").write_text(json.dumps({**about, "last": both, "best": both}))
-    return str(folder)
-
-
-def test_the_table_pairs_runs_by_seed(tmp_path, capsys):
-    values = {("none", 0): 0.90, ("none", 1): 0.92, ("none", 2): 0.91, ("fmix", 0): 0.93, ("fmix", 1): 0.94}
-    folders = [result(tmp_path / f"{m}{s}", m, s, a) for (m, s), a in values.items()]
-    (tmp_path / "unfinished").mkdir()
-    report.main([*folders, str(tmp_path / "unfinished")])
-    said = capsys.readouterr().out
-    # differences +3 and +2 points: mean 2.5, t(1) = 12.706, standard error 0.5
-    assert "| fmix | 2 | 93.50 ± 0.71 | 92.50 ± 0.71 | 93.50 ± 0.71 | +2.50 ± 6.35 (2 pairs) | 10 |" in said
-    assert said.index("| none |") < said.index("| fmix |")
-    assert "not finished" in said
-
-
-def test_two_runs_of_one_mixer_and_seed_are_refused_in_one_table(tmp_path):
-    folders = [result(tmp_path / name, "none", 0, 0.9) for name in ("a", "b")]
-    with pytest.raises(UserError, match="a second run of none with seed 0"):
-        report.main(folders)
-
-
-def test_a_sweep_runs_what_is_missing_and_skips_what_is_finished(task_folder, tmp_path, capsys):
-    run_here(task_folder, tmp_path, "--epochs=1", "--mixer=none")
-    rest = [f"--data={task_folder}", f"--runs={tmp_path}", "--epochs=1", *SMALL]
-    sweep.main(["--mixers", "none", "randommix", "--seeds", "0", "--jobs", "2", *rest])
-    said = capsys.readouterr().out
-    assert "2 runs, 1 finished" in said
-    assert said.count("started") == 1
-    assert (tmp_path / "randommix-w4-s0" / "results.json").is_file()
-    with pytest.raises(UserError, match=r"mixer must be one of .*, got nnone"):
-        sweep.main(["--mixers", "nnone", *rest])
+    nothing = scores.report(torch.zeros(2, 2, dtype=torch.long), ["a", "b"])
+    assert (nothing["accuracy"], nothing["macro_accuracy"]) == (None, None)
