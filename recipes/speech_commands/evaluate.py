@@ -13,7 +13,7 @@ from torch import Tensor
 from randommix_audio.data import BankLoader, Entries, Task
 from recipes.shared import console, records, scores
 from recipes.shared.console import UserError
-from recipes.shared.trainer import make_fabric
+from recipes.shared.devices import make_fabric
 from recipes.speech_commands.recogniser import Recogniser, judge, load
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from randommix_audio.data import AudioError, fit, info, read
 from recipes.shared import console
 from recipes.shared.console import UserError
-from recipes.shared.trainer import make_fabric
+from recipes.shared.devices import make_fabric
 from recipes.speech_commands.recogniser import Recogniser, load
 
 WINDOWS = 64  # read and recognised at a time, so that an hour of audio needs no more memory than a minute

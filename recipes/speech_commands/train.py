@@ -18,17 +18,9 @@ from randommix_audio import viewing
 from randommix_audio.data import Task
 from recipes.shared import console, records
 from recipes.shared.console import UserError
+from recipes.shared.devices import make_deterministic, make_fabric
 from recipes.shared.preact_resnet import count_parameters, seeded
-from recipes.shared.trainer import (
-    BEST,
-    LAST,
-    METRICS,
-    RESULTS,
-    Trainer,
-    make_deterministic,
-    make_fabric,
-    refuse_other_data,
-)
+from recipes.shared.trainer import BEST, LAST, METRICS, RESULTS, Trainer, refuse_other_data
 from recipes.speech_commands.config import Config, make_mixer
 from recipes.speech_commands.job import KeywordJob
 from recipes.speech_commands.recogniser import load

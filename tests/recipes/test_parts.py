@@ -11,9 +11,9 @@ import randommix_audio as rma
 from randommix_audio.data import BankLoader, Task
 from recipes.shared import console
 from recipes.shared.console import UserError
+from recipes.shared.devices import make_fabric
 from recipes.shared.optim import Average
 from recipes.shared.preact_resnet import preact_resnet18
-from recipes.shared.trainer import make_fabric
 from recipes.speech_commands import evaluate, predict, report
 from recipes.speech_commands.config import Config, MixerName
 from recipes.speech_commands.job import KeywordJob, data_digest
