@@ -14,6 +14,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python -m data_prep.demo_speech --root data/demo
 	$(BIN)/python -m data_prep.speech_commands --root data/demo
 	$(BIN)/python -m recipes.speech_commands.train --config recipes/speech_commands/conf/demo.yaml --resume auto
+	@echo "This was synthetic speech: it shows that everything works. For real speech: recipes/speech_commands/README.md"
 
 test: $(VENV)/.dev
 	# one thread for each of the processes: more of them only wait for each other

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import platform
 import statistics
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -140,18 +139,21 @@ def draw(job: KeywordJob, metrics: list[dict[str, Any]], test: dict[str, Any], f
 
 
 def _tell(folder: Path, tested: dict[str, Any], pictures: list[Path]) -> None:
-    for kind, file in (("last", LAST), ("best", BEST)):
+    for kind, file, meaning in (
+        ("last", LAST, "after the last epoch"),
+        ("best", BEST, "at the best validation accuracy"),
+    ):
         epoch, test = tested[kind]["epoch"], tested[kind]["test"]
         if not test["clips"]:
-            print(f"no test clips; {kind} epoch ({epoch}): {folder / file}")
+            print(f"no test clips; model {meaning} ({epoch}): {folder / file}")
             continue
         print(
             f"test accuracy {100 * test['accuracy']:.2f} % (mean over classes {100 * test['macro_accuracy']:.2f} %), "
-            f"{test['correct']} of {test['clips']} clips, {kind} epoch ({epoch}): {folder / file}"
+            f"{test['correct']} of {test['clips']} clips, {meaning} ({epoch}): {folder / file}"
         )
     for picture in pictures:
         print(f"picture: {picture}")
-    sys.stdout.flush()
+    print(f"try it: python -m recipes.speech_commands.predict --checkpoint {folder / LAST} FILE.wav", flush=True)
 
 
 def _say(fabric: Any, line: str) -> None:
