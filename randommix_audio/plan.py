@@ -35,7 +35,8 @@ class MixPlan:
         share: (K, B) float32, columns sum to 1: how much of the valid part of each output row comes from each source,
             measured from the weights really used.
         geometry: Where and how much, see `randommix_audio.geometry`.
-        methods: One method name for the batch, or one for each row.
+        candidates: Names of the methods that were drawn from: one where the batch has one method.
+        drawn: (B,) long on the CPU, which of the candidates mixes each row; None where there is one for the batch.
         freq: F of the batch that the plan was drawn for.
         time: T of that batch.
         layout: Its axis order.
@@ -45,11 +46,12 @@ class MixPlan:
     sources: Tensor
     share: Tensor
     geometry: Geometry
-    methods: tuple[str, ...]
+    candidates: tuple[str, ...]
     freq: int
     time: int
     layout: str
     lengths: Tensor | None = None
+    drawn: Tensor | None = None
 
     @property
     def batch(self) -> int:
@@ -64,7 +66,9 @@ class MixPlan:
     @property
     def method(self) -> str | list[str]:
         """The method's name, or one name for each row where the methods were drawn for each row."""
-        return self.methods[0] if len(self.methods) == 1 else list(self.methods)
+        if self.drawn is None:
+            return self.candidates[0]
+        return [self.candidates[index] for index in self.drawn.tolist()]
 
     @property
     def weights(self) -> Tensor:
@@ -156,13 +160,14 @@ class MixPlan:
         Raises:
             ValueError: If the method is not one of this library.
         """
-        if unknown := set(self.methods) - set(METHODS):
+        if unknown := set(self.candidates) - set(METHODS):
             raise ValueError(f"plans of {', '.join(unknown)} cannot be stored: not a method of this library")
         state = {
             "sources": self.sources,
             "share": self.share,
             "geometry": pack(self.geometry),
-            "methods": torch.tensor([METHODS.index(name) for name in self.methods]),
+            "candidates": torch.tensor([METHODS.index(name) for name in self.candidates]),
+            "drawn": self.drawn,
             "shape": torch.tensor([self.freq, self.time, LAYOUTS.index(self.layout)]),
             "lengths": self.lengths,
         }
@@ -175,26 +180,27 @@ class MixPlan:
         Raises:
             ValueError: If an entry is missing or unknown.
         """
-        needed = {"sources", "share", "geometry", "methods", "shape"}
+        needed = {"sources", "share", "geometry", "candidates", "shape"}
         if missing := needed - state.keys():
             raise ValueError(f"not the state of a MixPlan: {', '.join(sorted(missing))} is missing")
-        if unknown := state.keys() - needed - {"lengths"}:
+        if unknown := state.keys() - needed - {"lengths", "drawn"}:
             raise ValueError(f"not the state of a MixPlan of this version: {', '.join(sorted(unknown))} is unknown")
         freq, time, layout = state["shape"].tolist()
         return cls(
             sources=state["sources"],
             share=state["share"],
             geometry=unpack(state["geometry"]),
-            methods=tuple(METHODS[index] for index in state["methods"].tolist()),
+            candidates=tuple(METHODS[index] for index in state["candidates"].tolist()),
             freq=freq,
             time=time,
             layout=LAYOUTS[layout],
             lengths=state.get("lengths"),
+            drawn=state.get("drawn"),
         )
 
     def __repr__(self) -> str:
         drawn_for = {"BCFT": "(B, C, F, T)", "BFT": "(B, F, T)", "BTF": "(B, T, F)", "BT": "(B, T)"}[self.layout]
-        names = ", ".join(sorted(set(self.methods)))
+        names = ", ".join(self.candidates)
         return f"MixPlan({names}; {self.batch} rows, F={self.freq}, T={self.time}, drawn for {drawn_for})"
 
 
@@ -209,7 +215,7 @@ def identity_plan(x: Tensor, layout: str | None = None, lengths: Tensor | None =
         sources=torch.stack([here, here]),
         share=share,
         geometry=Untouched(torch.ones(1, device=x.device)),
-        methods=("none",),
+        candidates=("none",),
         freq=freq,
         time=time,
         layout=layout,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -69,6 +69,22 @@ class Rows:
         return Span(self.own, both, out, fill if policy == "shortest" else None)
 
 
+class Drawn(NamedTuple):
+    """What a mixer drew for some rows.
+
+    Attributes:
+        geometry: How they are laid over their partners.
+        out: (n,) long, valid frames of the output.
+        candidates: Names of the methods that were drawn from.
+        of_row: (n,) long on the CPU, which of them mixes each row; None where one mixes all.
+    """
+
+    geometry: Geometry
+    out: Tensor
+    candidates: tuple[str, ...]
+    of_row: Tensor | None = None
+
+
 class Mixer(nn.Module):
     """Base of all mixers: `plan` draws, `plan.apply` mixes, calling the mixer does both.
 
@@ -112,11 +128,11 @@ class Mixer(nn.Module):
         self.progress = 0.0
         self._schedule = _read_schedule(p)
 
-    def draw_geometry(self, draws: Draws, rows: Rows) -> tuple[Geometry, Tensor, tuple[str, ...]]:
+    def draw_geometry(self, draws: Draws, rows: Rows) -> Drawn:
         """Draw how the rows are mixed.
 
         Returns:
-            The geometry, the (n,) valid frames of the output, and the names of the methods (one, or one for each row).
+            The geometry, the valid frames of the output, and the names of the methods.
         """
         raise TypeError(f"{type(self).__name__} cannot be drawn")
 
@@ -180,16 +196,17 @@ class Mixer(nn.Module):
             ragged = lengths is not None
             own = torch.full((batch,), time, device=x.device) if lengths is None else lengths
             context = Rows(batch, freq, time, own, own[partner], mixed, ragged, self.per == "row", x.dtype, x.device)
-            geometry, out, methods = self.draw_geometry(draws, context)
+            geometry, out, candidates, of_row = self.draw_geometry(draws, context)
             return MixPlan(
                 sources=torch.stack([here, partner]),
                 share=_measure_share(geometry, context, out),
                 geometry=geometry,
-                methods=methods,
+                candidates=candidates,
                 freq=freq,
                 time=time,
                 layout=layout,
                 lengths=out if ragged else None,
+                drawn=of_row,
             )
 
     def forward(

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from randommix_audio.draws import Draws, random_integer
-from randommix_audio.geometry import Box, Geometry, ResizedBox
-from randommix_audio.mixers.base import LengthPolicy, Mixer, Rows, check_alpha, check_choice
+from randommix_audio.geometry import Box, ResizedBox
+from randommix_audio.mixers.base import Drawn, LengthPolicy, Mixer, Rows, check_alpha, check_choice
 from randommix_audio.mixers.linear import LENGTH_POLICIES
 
 
@@ -54,7 +54,7 @@ class CutMix(Mixer):
         self.length_policy = length_policy
         self.variant = variant
 
-    def draw_geometry(self, draws: Draws, rows: Rows) -> tuple[Geometry, Tensor, tuple[str, ...]]:
+    def draw_geometry(self, draws: Draws, rows: Rows) -> Drawn:
         """See `Mixer.draw_geometry`."""
         count = self.draw_count(rows)
         cut = 1 - draws.beta(self.alpha, count)
@@ -63,7 +63,7 @@ class CutMix(Mixer):
             bins = _clipped_side(centre[0], cut.sqrt(), rows.freq)
             frames = _clipped_side(centre[1], cut.sqrt(), rows.own)
             inside = torch.minimum(frames[0], rows.both), torch.minimum(frames[1], rows.both)
-            return _box(bins, inside), rows.own, (self.name,)
+            return Drawn(_box(bins, inside), rows.own, (self.name,))
 
         axes = self._cut_axes(rows)
         side = cut.sqrt() if axes == "both" else cut
@@ -73,10 +73,10 @@ class CutMix(Mixer):
         if axes == "freq":
             span = rows.span(self.length_policy, self.fill)
             if span is None:
-                return _box(bins, (zero, rows.both)), rows.own, (self.name,)
-            return Box(_box(bins, (zero, span.both)).corners, span=span), span.out, (self.name,)
+                return Drawn(_box(bins, (zero, rows.both)), rows.own, (self.name,))
+            return Drawn(Box(_box(bins, (zero, span.both)).corners, span=span), span.out, (self.name,))
         frames = _inner_side(side, rounding[1], position[1], rows.both)
-        return _box(bins, frames), rows.own, (self.name,)
+        return Drawn(_box(bins, frames), rows.own, (self.name,))
 
     def _cut_axes(self, rows: Rows) -> str:
         if self.axes == "both" and rows.freq == 1:
@@ -136,7 +136,7 @@ class ResizeMix(Mixer):
         self.scale = (low, high)
         self.variant = variant
 
-    def draw_geometry(self, draws: Draws, rows: Rows) -> tuple[Geometry, Tensor, tuple[str, ...]]:
+    def draw_geometry(self, draws: Draws, rows: Rows) -> Drawn:
         """See `Mixer.draw_geometry`."""
         official = self.variant == "official"
         low, high = self.scale
@@ -157,7 +157,7 @@ class ResizeMix(Mixer):
         else:
             steps = torch.stack([rows.freq / bins.clamp(min=1), rows.partner / frames.clamp(min=1)], dim=1)
         resized = ResizedBox(box.corners, steps.float(), rows.partner, linear=not official)
-        return resized, rows.own, (self.name,)
+        return Drawn(resized, rows.own, (self.name,))
 
     def extra_repr(self) -> str:
         """See `Mixer.extra_repr`."""

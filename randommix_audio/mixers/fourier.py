@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from randommix_audio.draws import Draws
-from randommix_audio.geometry import Geometry, Mask
-from randommix_audio.mixers.base import Mixer, Rows, check_alpha, check_choice
+from randommix_audio.geometry import Mask
+from randommix_audio.mixers.base import Drawn, Mixer, Rows, check_alpha, check_choice
 
 _MOST_HARMONICS = 64
 _MOST_POINTS = 1024  # along time; 16 for each cycle of the highest harmonic
@@ -57,7 +57,7 @@ class FMix(Mixer):
         self.decay_freq = float(decay_freq)
         self.variant = variant
 
-    def draw_geometry(self, draws: Draws, rows: Rows) -> tuple[Geometry, Tensor, tuple[str, ...]]:
+    def draw_geometry(self, draws: Draws, rows: Rows) -> Drawn:
         """See `Mixer.draw_geometry`."""
         count = self.draw_count(rows)
         lam = draws.beta(self.alpha, count)
@@ -69,7 +69,7 @@ class FMix(Mixer):
             own = self._draw_mask(draws, rows, lam)
         if rows.ragged or rows.mixed is not None:
             own = own | (torch.arange(rows.time, device=own.device) >= rows.both[:, None])[:, None, :]
-        return Mask(own), rows.own, (self.name,)
+        return Drawn(Mask(own), rows.own, (self.name,))
 
     def _draw_mask(self, draws: Draws, rows: Rows, lam: Tensor) -> Tensor:
         """The mask before it is limited to the frames of both, (n or 1, F, T) bool."""

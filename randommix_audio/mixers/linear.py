@@ -3,11 +3,10 @@
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
 
 from randommix_audio.draws import Draws
-from randommix_audio.geometry import Constant, Geometry, Untouched
-from randommix_audio.mixers.base import LengthPolicy, Mixer, Rows, check_alpha, check_choice
+from randommix_audio.geometry import Constant, Untouched
+from randommix_audio.mixers.base import Drawn, LengthPolicy, Mixer, Rows, check_alpha, check_choice
 
 LENGTH_POLICIES = ("longest", "shortest", "anchor")
 
@@ -42,16 +41,16 @@ class Mixup(Mixer):
         self.length_policy = length_policy
         self.variant = variant
 
-    def draw_geometry(self, draws: Draws, rows: Rows) -> tuple[Geometry, Tensor, tuple[str, ...]]:
+    def draw_geometry(self, draws: Draws, rows: Rows) -> Drawn:
         """See `Mixer.draw_geometry`."""
         lam = draws.beta(self.alpha, self.draw_count(rows))
         own = 1 - (1 - lam).to(rows.dtype).float()  # the weight that a mix in this dtype really uses
         span = rows.span(self.length_policy, self.fill)
         if span is not None:
-            return Constant(own, some_alone=True, span=span), span.out, (self.name,)
+            return Drawn(Constant(own, some_alone=True, span=span), span.out, (self.name,))
         if rows.mixed is not None:
-            return Constant(torch.where(rows.mixed, own, 1.0), some_alone=True), rows.own, (self.name,)
-        return Constant(own), rows.own, (self.name,)
+            return Drawn(Constant(torch.where(rows.mixed, own, 1.0), some_alone=True), rows.own, (self.name,))
+        return Drawn(Constant(own), rows.own, (self.name,))
 
     def extra_repr(self) -> str:
         """See `Mixer.extra_repr`."""
@@ -63,6 +62,6 @@ class NoMix(Mixer):
 
     name: ClassVar[str] = "none"
 
-    def draw_geometry(self, draws: Draws, rows: Rows) -> tuple[Geometry, Tensor, tuple[str, ...]]:
+    def draw_geometry(self, draws: Draws, rows: Rows) -> Drawn:
         """See `Mixer.draw_geometry`."""
-        return Untouched(torch.ones(1, device=rows.device)), rows.own, (self.name,)
+        return Drawn(Untouched(torch.ones(1, device=rows.device)), rows.own, (self.name,))

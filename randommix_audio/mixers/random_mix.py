@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from randommix_audio.draws import Draws, choose
-from randommix_audio.geometry import Geometry, Grouped
-from randommix_audio.mixers.base import Mixer, Rows, check_alpha, check_choice
+from randommix_audio.geometry import Grouped
+from randommix_audio.mixers.base import Drawn, Mixer, Rows, check_alpha, check_choice
 from randommix_audio.mixers.block import CutMix, FreqCutMix, ResizeMix, TimeCutMix
 from randommix_audio.mixers.fourier import FMix
 from randommix_audio.mixers.linear import Mixup, NoMix
@@ -64,7 +64,7 @@ class RandomMix(Mixer):
         self.alpha = alpha
         self.variant = variant
 
-    def draw_geometry(self, draws: Draws, rows: Rows) -> tuple[Geometry, Tensor, tuple[str, ...]]:
+    def draw_geometry(self, draws: Draws, rows: Rows) -> Drawn:
         """See `Mixer.draw_geometry`."""
         if self.per == "batch":
             (chosen,) = choose(draws.host(1), self.weights)
@@ -76,9 +76,11 @@ class RandomMix(Mixer):
         groups = tuple(draws.from_host(rows_of_group) for rows_of_group in padded)
         drawn = [self._mixer(k).draw_geometry(draws, rows.take(group)) for k, group in enumerate(groups)]
         inverse = draws.from_host(_places(members, padded, rows.count))
-        out = torch.cat([out for _, out, _ in drawn]).index_select(0, inverse)
-        names = tuple(self._mixer(k).name for k in chosen_of_row)
-        return Grouped(groups, tuple(geometry for geometry, _, _ in drawn), inverse), out, names
+        out = torch.cat([part.out for part in drawn]).index_select(0, inverse)
+        names = tuple(self._mixer(k).name for k in range(len(self.weights)))
+        # A tensor and not a tuple of names: compiled code would be made anew for every size of the batch.
+        of_row = torch.tensor(chosen_of_row)
+        return Drawn(Grouped(groups, tuple(part.geometry for part in drawn), inverse), out, names, of_row)
 
     def _refuse_what_would_be_ignored(self, candidate: nn.Module) -> None:
         for argument, plain in (("p", 1), ("pairing", "permutation"), ("layout", None)):

@@ -88,7 +88,7 @@ def export(model: Recogniser, out: Path) -> float:
         The largest difference of a logit to the model.
 
     Raises:
-        UserError: for another ending, a name that is a folder's, or a file that computes something else.
+        UserError: for another ending, a folder's name, a failed exporter, or a file that computes something else.
         OSError: it cannot be written; an older file is as it was.
     """
     writers = {".onnx": export_onnx, ".pt2": export_torch}
@@ -104,7 +104,13 @@ def export(model: Recogniser, out: Path) -> float:
         "input": "wave (batch, samples) float32 in -1..1",
         "output": "logits (batch, classes) float32",
     }
-    content, again = writers[out.suffix](model)
+    try:
+        content, again = writers[out.suffix](model)
+    except UserError:
+        raise
+    except Exception as error:  # the exporters of older versions fail in many ways
+        found = f"{type(error).__name__} in PyTorch {torch.__version__}"
+        raise UserError(f"{out}: the exporter failed ({found}); exporting is tested with PyTorch 2.14") from error
     wave = probe(model.shape.samples, 5)
     difference = float((again(wave) - model(wave)).abs().max())
     if not difference <= TOLERANCE:

@@ -190,3 +190,16 @@ def test_scores_by_hand():
     assert found["per_class"]["c"] == {"clips": 0, "recall": None, "precision": 0.0, "f1": 0.0}
     nothing = scores.report(torch.zeros(2, 2, dtype=torch.long), ["a", "b"])
     assert (nothing["accuracy"], nothing["macro_accuracy"]) == (None, None)
+
+
+@pytest.mark.parametrize("name", ["a.onnx", "a.pt2"])
+def test_an_exporter_that_fails_is_one_line_and_writes_nothing(trained, tmp_path, monkeypatch, name):
+    def fail(*arguments, **options):
+        raise TypeError("'NoneType' object is not subscriptable")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    monkeypatch.setattr(torch.export, "export", fail)
+    model, _ = load(trained / "last.ckpt")
+    with pytest.raises(UserError, match=r"the exporter failed \(TypeError in PyTorch"):
+        export.export(model, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
