@@ -183,11 +183,10 @@ class Mixer(nn.Module):
         rows = _check_rows(rows, batch, x.device)
         draws = Draws(generator, x.device)
         p = self.current_p
-        if batch == 0 or (self.per == "batch" and p < 1 and draws.host(1)[0] >= p):
-            return identity_plan(x, layout, lengths)
-
         # A plan drawn in inference mode or under autocast must serve a training step all the same.
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            if batch == 0 or (self.per == "batch" and p < 1 and draws.host(1)[0] >= p):
+                return identity_plan(x, layout, lengths)
             partner = draw_partners(self.pairing, batch, draws, rows, lengths)
             mixed = _choose_rows(p, batch, draws, rows) if self.per == "row" else rows
             here = torch.arange(batch, device=x.device)

@@ -15,6 +15,7 @@ import torch
 from jsonargparse import ArgumentParser
 from tqdm import tqdm
 
+from data_prep.command import one_line
 from randommix_audio.data import AudioError, BankError
 
 Options = TypeVar("Options")
@@ -22,13 +23,6 @@ Options = TypeVar("Options")
 
 class UserError(Exception):
     """A mistake of the person who typed the command; its text is one line that names the thing."""
-
-
-def one_line(error: BaseException) -> str:
-    """The text of an exception without line breaks; an OSError as `file: reason`."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def build(options: type[Options], values: dict[str, Any]) -> Options:

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 import yaml
 
+from data_prep.command import one_line
 from randommix_audio.data.files import locked
 from randommix_audio.files import write_atomically
-from recipes.shared.console import UserError, one_line
+from recipes.shared.console import UserError
 
 CONFIG, RESULTS = "config.yaml", "results.json"
 

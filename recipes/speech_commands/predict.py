@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data_prep.command import one_line
 from randommix_audio.data import AudioError, fit, info, read
 from recipes.shared import console
 from recipes.shared.console import UserError
@@ -106,7 +107,7 @@ def main(argv: list[str] | None = None) -> None:
             for found in predict(model, path, options.step):
                 print(line(path, found, model.labels, options.top), flush=True)
         except AudioError as error:
-            bad.append(console.one_line(error))
+            bad.append(one_line(error))
     if bad:
         raise UserError("; ".join(bad))
 

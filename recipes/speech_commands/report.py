@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from data_prep.command import one_line
 from recipes.shared import console, records
 from recipes.shared.console import UserError
 from recipes.shared.records import RESULTS
@@ -103,7 +104,7 @@ def read_result(path: Path) -> dict[str, Any]:
         for tested in (result["last"], result["best"]):
             lacking += [name for split in ("validation", "test") for name in SCORES if name not in tested[split]]
     except (KeyError, TypeError) as error:
-        raise UserError(f"{path}: not the results of a run ({console.one_line(error)})") from error
+        raise UserError(f"{path}: not the results of a run ({one_line(error)})") from error
     if lacking:
         raise UserError(f"{path}: not the results of a run (lacks {lacking[0]})")
     return result

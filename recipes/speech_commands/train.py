@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from data_prep.command import one_line
 from randommix_audio import viewing
 from randommix_audio.data import Task
 from recipes.shared import console, records
@@ -78,7 +79,7 @@ def _agree(fabric: Any, folder: Path, config: Config, lock: ExitStack) -> str:
             lock.enter_context(records.held(folder))
             found = (records.open_folder(folder, config.plain(), config.resume == "auto"), "")
         except (UserError, OSError) as error:
-            found = ("", console.one_line(error))
+            found = ("", one_line(error))
     state, mistake = fabric.broadcast(found)
     if mistake:
         raise UserError(mistake)

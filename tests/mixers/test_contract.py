@@ -88,12 +88,13 @@ def test_a_plan_moves_to_another_device_whole(name):
 
 @EVERY
 def test_a_plan_drawn_in_inference_mode_serves_a_training_step(name):
-    x = torch.randn(4, 8, 20)
-    with torch.inference_mode():
-        plan = rma.build(name).plan(x)
-    x.requires_grad_()
-    plan.apply(x).sum().backward()
-    assert x.grad is not None
+    for p in (1.0, 0.0):
+        x = torch.randn(4, 8, 20)
+        with torch.inference_mode():
+            plan = rma.build(name, p=p).plan(x)
+        x.requires_grad_()
+        plan.loss(torch.nn.functional.mse_loss, plan.apply(x), torch.zeros_like(x)).backward()
+        assert x.grad is not None
 
 
 @EVERY
