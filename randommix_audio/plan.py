@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from randommix_audio import targets
-from randommix_audio.geometry import Geometry, Untouched, move, pack, unpack
+from randommix_audio.geometry import Geometry, Size, Untouched, move, pack, unpack
 from randommix_audio.layout import (
     LAYOUTS,
     from_bcft,
@@ -24,34 +25,16 @@ METHODS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class MixPlan:
-    """Who is mixed with whom, how much and where. Drawn by a mixer; immutable; deterministic to apply.
-
-    Shapes: B rows, K = 2 sources for each row (itself and its partner), F frequency bins, T frames.
+class MixedTargets:
+    """What follows from who is mixed with whom and how much: losses, targets and accuracy of a mixed batch.
 
     Attributes:
         sources: (K, B) long, the rows of the batch that make up each output row; sources[0] is arange(B).
-        share: (K, B) float32, columns sum to 1: how much of the valid part of each output row comes from each source,
-            measured from the weights really used.
-        geometry: Where and how much, see `randommix_audio.geometry`.
-        candidates: Names of the methods that were drawn from: one where the batch has one method.
-        drawn: (B,) long on the CPU, which of the candidates mixes each row; None where there is one for the batch.
-        freq: F of the batch that the plan was drawn for.
-        time: T of that batch.
-        layout: Its axis order.
-        lengths: (B,) long, valid frames of each output row; None where the batch has no lengths.
+        share: (K, B) float32, columns sum to 1: how much of the valid part of each output row comes from each source.
     """
 
     sources: Tensor
     share: Tensor
-    geometry: Geometry
-    candidates: tuple[str, ...]
-    freq: int
-    time: int
-    layout: str
-    lengths: Tensor | None = None
-    drawn: Tensor | None = None
 
     @property
     def batch(self) -> int:
@@ -63,6 +46,66 @@ class MixPlan:
         """(B,) float32, each row's share of itself."""
         return self.share[0]
 
+    def pair(self, values: Tensor, k: int = 1) -> Tensor:
+        """The k-th source's entry for each row: `values[sources[k]]`, for values with B rows of any kind.
+
+        Raises:
+            ValueError: If the rows have no k-th source.
+        """
+        if not 0 <= k < self.sources.shape[0]:
+            raise ValueError(f"this plan has {self.sources.shape[0]} sources for each row, numbered from 0; got k={k}")
+        return values.index_select(0, self.sources[k])
+
+    def loss(
+        self,
+        criterion: Callable[..., Tensor],
+        prediction: Tensor,
+        target: Tensor,
+        reduction: Literal["mean", "sum", "none"] | None = None,
+        **options: Any,
+    ) -> Tensor:
+        """Share-weighted loss of a prediction for the mixed batch; see `randommix_audio.targets.mixed_loss`."""
+        return targets.mixed_loss(self.sources, self.share, criterion, prediction, target, reduction, **options)
+
+    def mix_targets(
+        self, target: Tensor, num_classes: int | None = None, kind: Literal["soft", "union"] = "soft"
+    ) -> Tensor:
+        """One target for each mixed row; see `randommix_audio.targets.mix_targets`."""
+        return targets.mix_targets(self.sources, self.share, target, num_classes, kind)
+
+    def accuracy(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Share-weighted accuracy in [0, 1]; see `randommix_audio.targets.mixed_accuracy`."""
+        return targets.mixed_accuracy(self.sources, self.share, prediction, target)
+
+
+@dataclass(frozen=True, eq=False)
+class MixPlan(MixedTargets):
+    """Who is mixed with whom, how much and where. Drawn by a mixer; immutable; deterministic to apply.
+
+    Shapes: B rows, K sources for each row (itself, its partner, with some methods more), F frequency bins, T frames.
+
+    Attributes:
+        sources: (K, B) long, the rows of the batch that make up each output row; sources[0] is arange(B). K is fixed
+            for a mixer; a method that uses fewer gives the rest a share of 0.
+        share: (K, B) float32, columns sum to 1: how much of the valid part of each output row comes from each source,
+            measured from the weights really used.
+        geometry: Where and how much, see `randommix_audio.geometry`.
+        candidates: Names of the methods that were drawn from: one where the batch has one method.
+        drawn: (B,) long on the CPU, which of the candidates mixes each row; None where there is one for the batch.
+        size: Channels, bins and frames of the batch that the plan was drawn for.
+        layout: Its axis order.
+        lengths: (B,) long, valid frames of each output row; None where the batch has no lengths.
+    """
+
+    sources: Tensor
+    share: Tensor
+    geometry: Geometry
+    candidates: tuple[str, ...]
+    size: Size
+    layout: str
+    lengths: Tensor | None = None
+    drawn: Tensor | None = None
+
     @property
     def method(self) -> str | list[str]:
         """The method's name, or one name for each row where the methods were drawn for each row."""
@@ -72,11 +115,8 @@ class MixPlan:
 
     @property
     def weights(self) -> Tensor:
-        """Weights of the sources, float32, broadcastable to (K, B, 1, F, T); made anew at each call."""
-        own = self.geometry.weight(self.freq, self.time).float()
-        both = torch.stack([own, 1 - own])
-        cut_off = self.geometry.cut_off(self.time)
-        return both if cut_off is None else torch.where(cut_off, 0.0, both)
+        """Weights of the sources, float32, broadcastable to (K, B, C, F, T); made anew at each call."""
+        return self._each_source(self.geometry.weights(self.size))
 
     def apply(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """Mix a batch as planned.
@@ -97,15 +137,15 @@ class MixPlan:
         if not x.is_floating_point():
             raise TypeError(f"only floating-point tensors can be mixed, got {x.dtype}; convert it, or use plan.pair")
         canonical = to_bcft(x, layout)
-        freq, time = canonical.shape[2:]
+        size = Size(*canonical.shape[1:])
         if canonical.shape[0] != self.batch:
             raise ValueError(f"this plan is for {self.batch} rows, got {canonical.shape[0]}")
-        if not self.geometry.fits(freq, time, self.freq, self.time):
+        if not self.geometry.fits(size, self.size):
             raise ValueError(
-                f"this plan's weights vary over {self.freq} bins x {self.time} frames, got {freq} x {time}; "
-                "draw a plan from a tensor of that size, or use plan.mix_frames for frame labels"
+                f"this plan's weights vary over {self.size.freq} bins x {self.size.time} frames, got {size.freq} x "
+                f"{size.time}; draw a plan from a tensor of that size, or use plan.mix_frames for frame labels"
             )
-        mixed = from_bcft(self.geometry.mix_batch(canonical, self.sources[1]), layout)
+        mixed = from_bcft(self.geometry.mix_batch(canonical, self.sources), layout)
         if out is not None:
             if out.shape != x.shape or out.dtype != x.dtype:
                 raise ValueError(f"out must be {tuple(x.shape)} {x.dtype}, got {tuple(out.shape)} {out.dtype}")
@@ -113,36 +153,18 @@ class MixPlan:
         strides = torch.empty_like(x, device="meta").stride()
         return mixed if mixed.stride() == strides else torch.empty_like(x).copy_(mixed)
 
-    def pair(self, values: Tensor, k: int = 1) -> Tensor:
-        """The k-th source's entry for each row: `values[sources[k]]`, for values with B rows of any kind."""
-        return values.index_select(0, self.sources[k])
-
-    def loss(
-        self,
-        criterion: Callable[..., Tensor],
-        prediction: Tensor,
-        target: Tensor,
-        reduction: Literal["mean", "sum", "none"] | None = None,
-        **options: Any,
-    ) -> Tensor:
-        """Share-weighted loss of a prediction for the mixed batch; see `randommix_audio.targets.mixed_loss`."""
-        return targets.mixed_loss(self.sources, self.share, criterion, prediction, target, reduction, **options)
-
-    def mix_targets(
-        self, target: Tensor, num_classes: int | None = None, kind: Literal["soft", "union"] = "soft"
-    ) -> Tensor:
-        """One target for each mixed row; see `randommix_audio.targets.mix_targets`."""
-        return targets.mix_targets(self.sources, self.share, target, num_classes, kind)
-
     def mix_frames(self, target: Tensor, hop: int = 1, num_classes: int | None = None) -> Tensor:
         """Frame labels of the mixed batch; see `randommix_audio.targets.mix_frames`."""
-        weights = self.weights.mean(3).expand(-1, self.batch, 1, self.time).squeeze(2)
-        moved = self.geometry.partner_frames(self.time)
-        return targets.mix_frames(self.sources[1], weights, target, hop, num_classes, moved)
+        weights = self.geometry.label_weights(self.size)
+        weights = self._each_source(weights.expand(-1, self.batch, -1, self.size.time))
+        frames = self.geometry.label_frames(self.size)
+        frames = None if frames is None else self._each_source(frames.expand(-1, self.batch, -1, -1))
+        return targets.mix_frames(self.sources, weights, target, hop, num_classes, frames)
 
-    def accuracy(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Share-weighted accuracy in [0, 1]; see `randommix_audio.targets.mixed_accuracy`."""
-        return targets.mixed_accuracy(self.sources, self.share, prediction, target)
+    def _each_source(self, values: Tensor) -> Tensor:
+        """Give the sources that the drawn method does not use, (K, ...), an entry of 0."""
+        missing = self.sources.shape[0] - values.shape[0]
+        return values if missing == 0 else F.pad(values, [0, 0] * (values.ndim - 1) + [0, missing])
 
     def to(self, device: torch.device | str) -> "MixPlan":
         """The same plan on another device."""
@@ -168,7 +190,7 @@ class MixPlan:
             "geometry": pack(self.geometry),
             "candidates": torch.tensor([METHODS.index(name) for name in self.candidates]),
             "drawn": self.drawn,
-            "shape": torch.tensor([self.freq, self.time, LAYOUTS.index(self.layout)]),
+            "shape": torch.tensor([*self.size, LAYOUTS.index(self.layout)]),
             "lengths": self.lengths,
         }
         return {name: value for name, value in state.items() if value is not None}
@@ -185,14 +207,15 @@ class MixPlan:
             raise ValueError(f"not the state of a MixPlan: {', '.join(sorted(missing))} is missing")
         if unknown := state.keys() - needed - {"lengths", "drawn"}:
             raise ValueError(f"not the state of a MixPlan of this version: {', '.join(sorted(unknown))} is unknown")
-        freq, time, layout = state["shape"].tolist()
+        *size, layout = state["shape"].tolist()
+        if len(size) != len(Size._fields):
+            raise ValueError("not the state of a MixPlan of this version: its shape names no channels")
         return cls(
             sources=state["sources"],
             share=state["share"],
             geometry=unpack(state["geometry"]),
             candidates=tuple(METHODS[index] for index in state["candidates"].tolist()),
-            freq=freq,
-            time=time,
+            size=Size(*size),
             layout=LAYOUTS[layout],
             lengths=state.get("lengths"),
             drawn=state.get("drawn"),
@@ -201,23 +224,24 @@ class MixPlan:
     def __repr__(self) -> str:
         drawn_for = {"BCFT": "(B, C, F, T)", "BFT": "(B, F, T)", "BTF": "(B, T, F)", "BT": "(B, T)"}[self.layout]
         names = ", ".join(self.candidates)
-        return f"MixPlan({names}; {self.batch} rows, F={self.freq}, T={self.time}, drawn for {drawn_for})"
+        return f"MixPlan({names}; {self.batch} rows, F={self.size.freq}, T={self.size.time}, drawn for {drawn_for})"
 
 
-def identity_plan(x: Tensor, layout: str | None = None, lengths: Tensor | None = None) -> MixPlan:
-    """The plan that leaves every row as it is: share 1 of itself."""
+def identity_plan(
+    x: Tensor, layout: str | None = None, lengths: Tensor | None = None, source_count: int = 2
+) -> MixPlan:
+    """The plan that leaves every row as it is: share 1 of itself, of `source_count` sources."""
     layout = resolve_layout(x, layout)
-    batch, _, freq, time = to_bcft(x, layout).shape
+    batch, *size = to_bcft(x, layout).shape
     here = torch.arange(batch, device=x.device)
-    share = torch.zeros(2, batch, device=x.device)
+    share = torch.zeros(source_count, batch, device=x.device)
     share[0] = 1
     return MixPlan(
-        sources=torch.stack([here, here]),
+        sources=here.repeat(source_count, 1),
         share=share,
         geometry=Untouched(torch.ones(1, device=x.device)),
         candidates=("none",),
-        freq=freq,
-        time=time,
+        size=Size(*size),
         layout=layout,
         lengths=lengths,
     )

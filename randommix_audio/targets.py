@@ -160,24 +160,24 @@ def mix_targets(
 
 
 def mix_frames(
-    partner: Tensor,
+    sources: Tensor,
     weights: Tensor,
     target: Tensor,
     hop: int = 1,
     num_classes: int | None = None,
-    partner_frames: Tensor | None = None,
+    frames: Tensor | None = None,
 ) -> Tensor:
-    """Frame labels of the mixed batch: they follow the weights over time and move where the partner was moved.
+    """Frame labels of the mixed batch: they follow the weights over time and move where a source was moved.
 
     Args:
-        partner: (B,) long, each row's partner.
-        weights: (2, B, T) weights of the row and of its partner, averaged over frequency.
+        sources: (K, B) long, the rows that make up each mixed row.
+        weights: (K, B, R, T) what each source counts for each frame, in R bands of frequency which add up.
         target: (B, C, T') floating-point or bool labels, (B, T') ones of a single class, or (B, T') class indices,
             which need `num_classes`. Label j covers the frames (samples, for a waveform plan) j * hop ..
             (j + 1) * hop - 1; the last may be cut short.
         hop: Frames for each label.
         num_classes: The number of classes C, for class indices.
-        partner_frames: (B, T) long, the partner's frame that stands at each frame; None: frames stay where they are.
+        frames: (K, B, R, T) long, the source's frame that stands at each frame; None: frames stay where they are.
 
     Returns:
         (B, C, T'), or (B, T') for labels of a single class: weights averaged over the frames that each label covers.
@@ -185,10 +185,10 @@ def mix_frames(
     Raises:
         ValueError: If T' is not ceil(T / hop), or indices come without `num_classes`.
     """
-    _check_rows(weights[0], target, "target", axis=0)
+    _check_rows(sources, target, "target")
     if target.ndim == 2 and (target.is_floating_point() or target.dtype == torch.bool):
-        return mix_frames(partner, weights, target.unsqueeze(1), hop, num_classes, partner_frames).squeeze(1)
-    time = weights.shape[2]
+        return mix_frames(sources, weights, target.unsqueeze(1), hop, num_classes, frames).squeeze(1)
+    time = weights.shape[3]
     labels = -(-time // hop)
     if target.shape[-1] != labels:
         raise ValueError(
@@ -196,21 +196,37 @@ def mix_frames(
             f"{tuple(target.shape)}; labels are (B, C, T') or (B, T')"
         )
     values = _as_scores(target, num_classes, classes_last=False)
-    own_weight, partner_weight = weights.to(values.dtype).unsqueeze(2)
-    theirs = values.index_select(0, partner)
-    own = values * _pool(own_weight, hop)
-    if partner_frames is None:
-        return own + theirs * _pool(partner_weight, hop)
-    source = (partner_frames // hop).clamp(0, labels - 1)
-    if hop == 1:
-        return own + theirs.gather(2, source[:, None, :].expand_as(theirs)) * partner_weight
-    # How much of each of the partner's labels (first) each label gets (second), gathered without a value per sample.
-    label = torch.arange(time, device=source.device) // hop
-    covered = torch.full((labels,), hop, device=source.device)
+    weights = weights.to(values.dtype)
+    total = torch.zeros_like(values)
+    for k, source in enumerate(sources):
+        theirs = values.index_select(0, source)
+        if frames is None:
+            total = total + theirs * _pool(weights[k].sum(1, keepdim=True), hop)
+        elif hop == 1:
+            at = frames[k].flatten(1)[:, None, :].expand(-1, theirs.shape[1], -1)
+            total = total + (theirs.gather(2, at).unflatten(2, weights[k].shape[1:]) * weights[k][:, None]).sum(2)
+        else:
+            total = total + theirs @ _flow(weights[k], frames[k], hop)
+    return total
+
+
+def _flow(weights: Tensor, frames: Tensor, hop: int) -> Tensor:
+    """How much of each label of a source (first) each label gets (second), (B, T', T'), without a value per sample.
+
+    Args:
+        weights: (B, R, T) what the source counts for each frame.
+        frames: (B, R, T) long, the source's frame that stands there.
+        hop: Frames for each label.
+    """
+    time = weights.shape[2]
+    labels = -(-time // hop)
+    label = torch.arange(time, device=frames.device) // hop
+    covered = torch.full((labels,), hop, device=frames.device)
     covered[-1] = time - hop * (labels - 1)
-    flow = torch.zeros(source.shape[0], labels * labels, dtype=values.dtype, device=source.device)
-    flow.scatter_add_(1, source * labels + label, (partner_weight[:, 0] / covered[label]).expand(source.shape))
-    return own + theirs @ flow.view(-1, labels, labels)
+    source = (frames // hop).clamp(0, labels - 1)
+    flow = torch.zeros(source.shape[0], labels * labels, dtype=weights.dtype, device=source.device)
+    flow.scatter_add_(1, (source * labels + label).flatten(1), (weights / covered[label]).flatten(1))
+    return flow.view(-1, labels, labels)
 
 
 def _pool(per_frame: Tensor, hop: int) -> Tensor:

@@ -1,6 +1,6 @@
 """What all mixers share: reading the batch, choosing partners and rows, and turning a drawn geometry into a plan."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, NamedTuple
 
@@ -8,12 +8,12 @@ import torch
 from torch import Generator, Tensor, nn
 
 from randommix_audio.draws import Draws
-from randommix_audio.geometry import Geometry, Span
+from randommix_audio.geometry import Geometry, Size, Span
 from randommix_audio.layout import LAYOUTS, resolve_layout, to_bcft
 from randommix_audio.pairing import PAIRINGS, draw_partners
 from randommix_audio.plan import MixPlan, identity_plan
+from randommix_audio.saliency import Saliency, SaliencyOfBatch
 
-Saliency = Tensor | Callable[[Tensor], Tensor]
 Schedule = float | Sequence[Sequence[float]]
 LengthPolicy = Literal["longest", "shortest", "anchor"]
 
@@ -24,27 +24,49 @@ class Rows:
 
     Attributes:
         count: The number of rows n.
-        freq: Frequency bins F.
-        time: Frames T.
+        size: Channels, frequency bins and frames of the batch.
+        index: (n,) long, where the rows stand in the batch.
+        partner_index: (n,) long, where their partners stand.
         own: (n,) long, valid frames of each row.
         partner: (n,) long, valid frames of its partner.
         mixed: (n,) bool, whether the row is mixed at all; None: every row is.
         ragged: Whether lengths were given.
         each: Whether every row has a lambda, box or mask of its own.
-        dtype: The dtype that the mix will be computed in.
-        device: Its device.
+        x: (B, C, F, T) the whole batch; only methods that follow saliency read its values.
+        saliency: What is salient in the whole batch, computed when first asked for.
     """
 
     count: int
-    freq: int
-    time: int
+    size: Size
+    index: Tensor
+    partner_index: Tensor
     own: Tensor
     partner: Tensor
     mixed: Tensor | None
     ragged: bool
     each: bool
-    dtype: torch.dtype
-    device: torch.device
+    x: Tensor
+    saliency: SaliencyOfBatch
+
+    @property
+    def freq(self) -> int:
+        """Frequency bins F."""
+        return self.size.freq
+
+    @property
+    def time(self) -> int:
+        """Frames T."""
+        return self.size.time
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype that the mix will be computed in."""
+        return self.x.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the batch."""
+        return self.x.device
 
     @property
     def both(self) -> Tensor:
@@ -54,8 +76,15 @@ class Rows:
 
     def take(self, rows: Tensor) -> "Rows":
         """The chosen rows, (m,) long."""
-        mixed = None if self.mixed is None else self.mixed[rows]
-        return replace(self, count=rows.shape[0], own=self.own[rows], partner=self.partner[rows], mixed=mixed)
+        return replace(
+            self,
+            count=rows.shape[0],
+            index=self.index[rows],
+            partner_index=self.partner_index[rows],
+            own=self.own[rows],
+            partner=self.partner[rows],
+            mixed=None if self.mixed is None else self.mixed[rows],
+        )
 
     def span(self, policy: str, fill: float) -> Span | None:
         """What happens along time for methods that mix every frame; see `Mixup` for the policies."""
@@ -77,12 +106,14 @@ class Drawn(NamedTuple):
         out: (n,) long, valid frames of the output.
         candidates: Names of the methods that were drawn from.
         of_row: (n,) long on the CPU, which of them mixes each row; None where one mixes all.
+        sources: (J, n) long, the rows of the batch that are mixed in, where these are not the partners alone.
     """
 
     geometry: Geometry
     out: Tensor
     candidates: tuple[str, ...]
     of_row: Tensor | None = None
+    sources: Tensor | None = None
 
 
 class Mixer(nn.Module):
@@ -105,6 +136,8 @@ class Mixer(nn.Module):
     """
 
     name: ClassVar[str]
+    source_count: int = 2
+    """K, the number of sources of a row, itself included."""
 
     def __init__(
         self,
@@ -164,7 +197,9 @@ class Mixer(nn.Module):
         generator: Generator | None = None,
         saliency: Saliency | None = None,
     ) -> MixPlan:
-        """Draw all that is random about mixing `x`; only its shape, dtype and device are read.
+        """Draw all that is random about mixing `x`.
+
+        Only its shape, dtype and device are read, by methods that follow saliency its values too.
 
         Args:
             x: Floating-point batch in the mixer's layout.
@@ -172,40 +207,46 @@ class Mixer(nn.Module):
                 in. Lengths on an accelerator are clamped, because checking them would wait for it.
             rows: (B,) bool, rows that may be mixed or used as partners at all; None: every row.
             generator: On the CPU or on the device of `x`; None: torch's default generator.
-            saliency: (B, F, T), or a callable that gives it; only methods that follow saliency look at it.
+            saliency: (B, F, T), or a callable of `x` that gives it and runs only if the drawn method needs it; None:
+                what the method was made with. See `randommix_audio.saliency`.
 
         Raises:
             TypeError: If `x` is not floating-point, or lengths or rows have the wrong kind of entries.
             ValueError: If a shape does not fit, or a length is out of range.
         """
-        layout, (batch, freq, time) = _read_batch(x, self.layout)
-        lengths = _check_lengths(lengths, batch, time, x.device)
+        layout, canonical = _read_batch(x, self.layout)
+        batch, size = canonical.shape[0], Size(*canonical.shape[1:])
+        lengths = _check_lengths(lengths, batch, size.time, x.device)
         rows = _check_rows(rows, batch, x.device)
         draws = Draws(generator, x.device)
+        salient = SaliencyOfBatch(x, layout, lengths, saliency)
         p = self.current_p
         # A plan drawn in inference mode or under autocast must serve a training step all the same.
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             if batch == 0 or (self.per == "batch" and p < 1 and draws.host(1)[0] >= p):
-                return identity_plan(x, layout, lengths)
+                return identity_plan(x, layout, lengths, self.source_count)
             partner = draw_partners(self.pairing, batch, draws, rows, lengths)
             mixed = _choose_rows(p, batch, draws, rows) if self.per == "row" else rows
             here = torch.arange(batch, device=x.device)
             if mixed is not None:
                 partner = torch.where(mixed, partner, here)
             ragged = lengths is not None
-            own = torch.full((batch,), time, device=x.device) if lengths is None else lengths
-            context = Rows(batch, freq, time, own, own[partner], mixed, ragged, self.per == "row", x.dtype, x.device)
-            geometry, out, candidates, of_row = self.draw_geometry(draws, context)
+            own = torch.full((batch,), size.time, device=x.device) if lengths is None else lengths
+            each = self.per == "row"
+            context = Rows(
+                batch, size, here, partner, own, own[partner], mixed, ragged, each, canonical.detach(), salient
+            )
+            drawn = self.draw_geometry(draws, context)
+            others = partner[None] if drawn.sources is None else drawn.sources
             return MixPlan(
-                sources=torch.stack([here, partner]),
-                share=_measure_share(geometry, context, out),
-                geometry=geometry,
-                candidates=candidates,
-                freq=freq,
-                time=time,
+                sources=torch.cat([here[None], others, here.expand(self.source_count - 1 - others.shape[0], -1)]),
+                share=_measure_share(drawn.geometry, context, drawn.out, self.source_count),
+                geometry=drawn.geometry,
+                candidates=drawn.candidates,
+                size=size,
                 layout=layout,
-                lengths=out if ragged else None,
-                drawn=of_row,
+                lengths=drawn.out if ragged else None,
+                drawn=drawn.of_row,
             )
 
     def forward(
@@ -218,8 +259,9 @@ class Mixer(nn.Module):
     ) -> tuple[Tensor, MixPlan]:
         """Draw a plan and apply it; see `plan`. In eval(): `x` itself and the plan that leaves every row alone."""
         if not self.training:
-            layout, (batch, _, time) = _read_batch(x, self.layout)
-            return x, identity_plan(x, layout, _check_lengths(lengths, batch, time, x.device))
+            layout, canonical = _read_batch(x, self.layout)
+            lengths = _check_lengths(lengths, canonical.shape[0], canonical.shape[3], x.device)
+            return x, identity_plan(x, layout, lengths, self.source_count)
         plan = self.plan(x, lengths, rows, generator, saliency)
         return plan.apply(x), plan
 
@@ -236,26 +278,28 @@ class Mixer(nn.Module):
         return f"p={self.p}, per={self.per!r}, pairing={self.pairing!r}{layout}"
 
 
-def _read_batch(x: Tensor, layout: str | None) -> tuple[str, tuple[int, int, int]]:
-    """The axis order of a batch, and its B, F and T."""
+def _read_batch(x: Tensor, layout: str | None) -> tuple[str, Tensor]:
+    """The axis order of a batch, and the batch as (B, C, F, T)."""
     if not isinstance(x, Tensor):
         raise TypeError(f"a batch must be a tensor, got {type(x).__name__}")
     if not x.is_floating_point():
         raise TypeError(f"only floating-point batches can be mixed, got {x.dtype}")
     name = resolve_layout(x, layout)
-    batch, channels, freq, time = to_bcft(x, name).shape
-    if 0 in (channels, freq, time):
+    canonical = to_bcft(x, name)
+    if 0 in canonical.shape[1:]:
         raise ValueError(f"a batch without channels, bins or frames cannot be mixed: {tuple(x.shape)} as {name}")
-    return name, (batch, freq, time)
+    return name, canonical
 
 
-def _measure_share(geometry: Geometry, rows: Rows, out: Tensor) -> Tensor:
-    """Mean weight of both sources over the valid positions of the output, (2, n) float32, columns summing to 1."""
-    alone = (out - rows.own).clamp(min=0)
-    partner_area = geometry.partner_area(rows.freq, rows.both).expand(rows.count) + rows.freq * alone
-    area = (rows.freq * out).clamp(min=1)
-    partner = (partner_area / area).clamp(0, 1)
-    return torch.stack([1 - partner, partner])
+def _measure_share(geometry: Geometry, rows: Rows, out: Tensor, source_count: int) -> Tensor:
+    """Mean weight of K sources over the valid positions of the output, (K, n) float32, columns summing to 1."""
+    areas = geometry.areas(rows.size, rows.both).expand(-1, rows.count)
+    if areas.shape[0]:
+        alone = rows.freq * (out - rows.own).clamp(min=0)  # where the partner goes on after the row has ended
+        areas = torch.cat([areas[:1] + alone, areas[1:]])
+    others = (areas / (rows.freq * out).clamp(min=1)).clamp(0, 1)
+    unused = torch.zeros(source_count - 1 - areas.shape[0], rows.count, device=areas.device)
+    return torch.cat([(1 - others.sum(0, keepdim=True)).clamp(min=0), others, unused])
 
 
 def _choose_rows(p: float, batch: int, draws: Draws, rows: Tensor | None) -> Tensor | None:

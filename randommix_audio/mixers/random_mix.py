@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from randommix_audio.draws import Draws, choose
 from randommix_audio.geometry import Grouped
@@ -61,6 +61,7 @@ class RandomMix(Mixer):
         for candidate in self.candidates:
             self._refuse_what_would_be_ignored(candidate)
         self.weights = _check_weights(weights, len(self.candidates))
+        self.source_count = max(2, *(self._mixer(k).source_count for k in range(len(self.weights))))
         self.alpha = alpha
         self.variant = variant
 
@@ -77,10 +78,22 @@ class RandomMix(Mixer):
         drawn = [self._mixer(k).draw_geometry(draws, rows.take(group)) for k, group in enumerate(groups)]
         inverse = draws.from_host(_places(members, padded, rows.count))
         out = torch.cat([part.out for part in drawn]).index_select(0, inverse)
+        sources = [self._sources(part, rows.take(group)) for part, group in zip(drawn, groups, strict=True)]
         names = tuple(self._mixer(k).name for k in range(len(self.weights)))
         # A tensor and not a tuple of names: compiled code would be made anew for every size of the batch.
         of_row = torch.tensor(chosen_of_row)
-        return Drawn(Grouped(groups, tuple(part.geometry for part in drawn), inverse), out, names, of_row)
+        return Drawn(
+            Grouped(groups, tuple(part.geometry for part in drawn), inverse),
+            out,
+            names,
+            of_row,
+            torch.cat(sources, 1).index_select(1, inverse),
+        )
+
+    def _sources(self, drawn: Drawn, rows: Rows) -> Tensor:
+        """What is mixed into the rows of a group, (K - 1, n) long; a method with fewer sources names the row itself."""
+        others = rows.partner_index[None] if drawn.sources is None else drawn.sources
+        return torch.cat([others, rows.index.expand(self.source_count - 1 - others.shape[0], -1)])
 
     def _refuse_what_would_be_ignored(self, candidate: nn.Module) -> None:
         for argument, plain in (("p", 1), ("pairing", "permutation"), ("layout", None)):

@@ -17,7 +17,7 @@ def test_shares_sum_to_one_and_equal_the_mean_weight_inside_the_valid_frames(mix
     x, lengths, generator = drawn
     plan = mixer.plan(x, lengths, generator=generator)
     batch, _, freq, time = x.shape
-    weights = plan.weights.expand(2, batch, 1, freq, time)
+    weights = plan.weights.expand(-1, batch, -1, freq, time).mean(2, keepdim=True)
     valid = torch.full((batch,), time) if plan.lengths is None else plan.lengths
     inside = (torch.arange(time) < valid[:, None])[None, :, None, None, :]
     measured = (weights * inside).sum((2, 3, 4)) / (valid * freq).clamp(min=1)
@@ -36,8 +36,9 @@ def test_the_mix_is_the_weighted_sum_of_the_sources_and_the_input_is_not_modifie
     mixed = plan.apply(x)
     assert torch.equal(x, before)
     assert mixed.data_ptr() != x.data_ptr()
-    partner = plan.geometry.warp(x[plan.sources[1]])
-    torch.testing.assert_close(mixed, plan.weights[0] * x + plan.weights[1] * partner, atol=1e-5, rtol=1e-5)
+    weights = plan.weights
+    expected = sum(weights[k] * plan.geometry.warp(x[source], k) for k, source in enumerate(plan.sources))
+    torch.testing.assert_close(mixed, expected, atol=1e-5, rtol=1e-5)
 
 
 @many
@@ -112,6 +113,8 @@ def test_gradients_reach_the_sources_in_proportion_to_their_weights(mixer, drawn
     mixed.sum().backward()
     assert x.grad is not None
     if "resizemix" not in plan.method:
-        weights = plan.weights.expand(2, *x.shape)
-        expected = weights[0].clone().index_add(0, plan.sources[1], weights[1])
+        weights = plan.weights.expand(-1, *x.shape)
+        expected = torch.zeros_like(x)
+        for source, weight in zip(plan.sources, weights, strict=True):
+            expected.index_add_(0, source, weight)
         torch.testing.assert_close(x.grad, expected, atol=1e-4, rtol=1e-4)
