@@ -12,7 +12,7 @@ from recipes.shared.console import UserError
 from recipes.shared.trainer import Training
 from recipes.speech_commands.augment import Augmentation
 
-MixerName = Literal["mixup", "cutmix", "time_cutmix", "freq_cutmix", "resizemix", "fmix", "randommix", "none"]
+MixerName = Literal[rma.MIXERS]  # type: ignore[valid-type]
 
 
 @dataclass

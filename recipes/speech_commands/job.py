@@ -206,7 +206,7 @@ def data_digest(task: Task) -> str:
 
 
 def contact_sheet(x: Tensor, plan: MixPlan, rows: int = 8) -> Tensor:
-    """Spectrograms side by side for TensorBoard: the clips above, their partners below, the mixes at the bottom.
+    """Spectrograms side by side for TensorBoard: the clips above, what is mixed in below, the mixes at the bottom.
 
     Args:
         x: (B, 1, F, T) features before mixing.
@@ -214,9 +214,10 @@ def contact_sheet(x: Tensor, plan: MixPlan, rows: int = 8) -> Tensor:
         rows: how many clips of the batch.
 
     Returns:
-        (1, 3 F, rows T) in 0..1, low frequencies at the bottom of each.
+        (1, (K + 1) F, rows T) in 0..1 for the K sources of a clip, low frequencies at the bottom of each.
     """
-    kinds = torch.stack([x, plan.pair(x), plan.apply(x)])[:, :rows, 0].flip(2)  # (3, rows, F, T)
+    sources = [plan.pair(x, k) for k in range(len(plan.sources))]
+    kinds = torch.stack([*sources, plan.apply(x)])[:, :rows, 0].flip(2)  # (K + 1, rows, F, T)
     low, high = kinds.aminmax()
     scaled = (kinds - low) / (high - low).clamp(min=1e-6)
     return scaled.permute(0, 2, 1, 3).flatten(2).flatten(0, 1)[None]

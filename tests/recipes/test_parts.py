@@ -2,12 +2,10 @@
 
 import functools
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import torch
 
-import randommix_audio as rma
 from randommix_audio.data import BankLoader, Task
 from recipes.shared import console
 from recipes.shared.console import UserError
@@ -15,7 +13,7 @@ from recipes.shared.devices import make_fabric
 from recipes.shared.optim import Average
 from recipes.shared.preact_resnet import preact_resnet18
 from recipes.speech_commands import evaluate, predict, report
-from recipes.speech_commands.config import Config, MixerName
+from recipes.speech_commands.config import Config
 from recipes.speech_commands.job import KeywordJob, data_digest
 from recipes.speech_commands.recogniser import load
 from tests.recipes.conftest import SMALL, run_here
@@ -95,10 +93,6 @@ def test_a_compiled_training_gives_the_weights_of_a_plain_one_and_a_checkpoint_t
     (plain, _), (compiled, _) = (load(tmp_path / name / "last.ckpt") for name in ("plain", "compiled"))
     for one, other in zip(plain.parameters(), compiled.parameters(), strict=True):
         torch.testing.assert_close(one, other)
-
-
-def test_every_mixer_can_be_chosen():
-    assert sorted(get_args(MixerName)) == sorted(rma.MIXERS)
 
 
 def test_one_device_for_many_processes_is_refused(monkeypatch):

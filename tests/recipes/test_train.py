@@ -105,7 +105,7 @@ def test_every_configuration_is_accepted_and_trains(task_folder, tmp_path, file)
 @pytest.mark.parametrize(
     "options, message",
     [
-        (["--mixer=mixupp"], "mixer must be one of mixup, cutmix, time_cutmix"),
+        (["--mixer=mixupp"], "mixer must be one of none, mixup, cutmix"),
         (["--mixer_args={alhpa: 1}"], "no mixer has an argument alhpa"),
         (["--mixer_args={alpha: -1}"], "mixer randommix: alpha"),
         (["--epochs=0"], "epochs must be at least 1, got 0"),
