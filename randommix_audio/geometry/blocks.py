@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from randommix_audio.geometry.base import Geometry, Size
 
@@ -58,8 +59,10 @@ class Blocks(Geometry):
             return source
         freq, time = source.shape[2:]
         bin_block = block_of_bin(freq, self.grid.shape[2], source.device)
-        frames = self._source_frames(self.moved[k], time).index_select(1, bin_block)
-        index = self._source_bins(self.moved[k], freq, time) * time + frames
+        # Looked up in a table of each column's bins, so that little is as large as the batch.
+        column = self._column(time)[:, None, :].expand(-1, freq, -1)
+        index = (self._source_bins(self.moved[k], freq) * time).gather(2, column)
+        index += self._source_frames(self.moved[k], time).index_select(1, bin_block)
         return source.flatten(2).gather(2, index.flatten(1)[:, None].expand(-1, source.shape[1], -1)).view_as(source)
 
     def mix(self, own: Tensor, *others: Tensor) -> Tensor:
@@ -67,7 +70,7 @@ class Blocks(Geometry):
         mixed = torch.zeros_like(own)
         for k, source in enumerate((own, *others)):
             # What has no weight is left out: 0 times an infinite value is no number.
-            mixed = mixed + torch.where(weights[k] > 0, weights[k] * self.warp(source, k), 0.0)
+            mixed += (self.warp(source, k) * weights[k]).masked_fill_(weights[k] == 0, 0.0)
         return mixed
 
     def _along_time(self, per_block: Tensor, time: int) -> Tensor:
@@ -86,26 +89,31 @@ class Blocks(Geometry):
 
     def _source_frames(self, moved: Tensor, time: int) -> Tensor:
         """The frame of the source that stands at each frame of each band of blocks, (n, nf, T) long."""
-        blocks, both = self.grid.shape[3], self.both[:, None, None]
-        block = block_of_frame(time, blocks, self.both)[:, None, :]
-        source = _moved_to(moved, self.grid, block) % blocks
-        frames = torch.arange(time, device=moved.device)
-        first, end = (_first_place(source + step, both, blocks) for step in (0, 1))
-        place = first + frames - _first_place(block, both, blocks)
-        place = torch.minimum(place, (end - 1).clamp(min=0)).clamp(min=0)
-        return torch.where(frames < both, torch.minimum(place, both - 1), frames)
-
-    def _source_bins(self, moved: Tensor, freq: int, time: int) -> Tensor:
-        """The bin of the source that stands at each bin and frame, (n, F, T) long."""
         bands, blocks = self.grid.shape[2:]
+        edges = _first_place(torch.arange(blocks + 1, device=moved.device), self.both[:, None], blocks)
+        edges = edges[:, None, :].expand(-1, bands, -1)
+        source = moved.view(-1, bands, blocks) % blocks
+        first, end = edges.gather(2, source), edges.gather(2, source + 1)
+        shift, last = _beyond(first - edges[:, :, :-1], 0), _beyond((end - 1).clamp(min=0), time - 1)
+        column = self._column(time)[:, None, :].expand(-1, bands, -1)
+        return torch.minimum(shift.gather(2, column) + torch.arange(time, device=moved.device), last.gather(2, column))
+
+    def _source_bins(self, moved: Tensor, freq: int) -> Tensor:
+        """The bin of the source that stands at each bin of each column of blocks, and beyond, (n, F, nt + 1) long."""
+        bands, blocks = self.grid.shape[2:]
+        edges = _first_place(torch.arange(bands + 1, device=moved.device), freq, bands)
+        source = moved.view(-1, bands, blocks) // blocks
+        shift = _beyond(edges[source] - edges[:-1, None], 0)
+        last = _beyond((edges[source + 1] - 1).clamp(min=0), freq - 1)
         band = block_of_bin(freq, bands, moved.device)
-        source = _moved_to(moved, self.grid, block_of_frame(time, blocks, self.both)[:, None, :]) // blocks
-        source = source.index_select(1, band)
         bins = torch.arange(freq, device=moved.device)[:, None]
-        first, end = (_first_place(source + step, freq, bands) for step in (0, 1))
-        place = first + bins - _first_place(band, freq, bands)[:, None]
-        place = torch.minimum(place, (end - 1).clamp(min=0))
-        return torch.where(torch.arange(time, device=moved.device) < self.both[:, None, None], place, bins)
+        return torch.minimum(shift.index_select(1, band) + bins, last.index_select(1, band))
+
+    def _column(self, time: int) -> Tensor:
+        """The column of blocks that each frame lies in, nt beyond the grid, (n, T) long."""
+        blocks = self.grid.shape[3]
+        inside = torch.arange(time, device=self.both.device) < self.both[:, None]
+        return torch.where(inside, block_of_frame(time, blocks, self.both), blocks)
 
 
 def pool_blocks(values: Tensor, bands: int, blocks: int, both: Tensor) -> Tensor:
@@ -148,6 +156,11 @@ def block_of_frame(time: int, blocks: int, both: Tensor) -> Tensor:
     return (frames * blocks // both.clamp(min=1)[:, None]).clamp(max=blocks - 1)
 
 
+def _beyond(table: Tensor, value: int) -> Tensor:
+    """Append a column for the frames beyond the grid, (n, nf, nt + 1)."""
+    return F.pad(table, [0, 1], value=value)
+
+
 def _bins_of_block(freq: int, bands: int, device: torch.device) -> Tensor:
     edges = _first_place(torch.arange(bands + 1, device=device), freq, bands)
     return edges.diff().float()
@@ -156,9 +169,3 @@ def _bins_of_block(freq: int, bands: int, device: torch.device) -> Tensor:
 def _first_place(block: Tensor, size: Tensor | int, blocks: int) -> Tensor:
     """The first of `size` places that lies in a block: place p lies in block p blocks // size."""
     return (block * size + blocks - 1) // blocks
-
-
-def _moved_to(moved: Tensor, grid: Tensor, block: Tensor) -> Tensor:
-    """The source's block at each band and frame, (n, nf, T), from (n, nf nt); `block` is (n, 1, T)."""
-    bands, blocks = grid.shape[2:]
-    return moved.view(-1, bands, blocks).gather(2, block.expand(-1, bands, -1))

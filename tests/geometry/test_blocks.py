@@ -72,6 +72,33 @@ def test_a_moved_block_stands_where_it_was_sent_and_the_rest_stays():
     assert torch.equal(moved[0, 0, 2:], x[0, 0, 2:])
 
 
+@many
+@given(grids())
+def test_every_place_of_a_moved_grid_reads_the_like_place_of_its_source_block(drawn):
+    geometry, size, _ = drawn
+    if geometry.moved is None:
+        return
+    rows, bands, blocks = geometry.grid.shape[1:]
+    marks = torch.arange(size.freq * size.time).view(1, 1, size.freq, size.time).expand(rows, 1, -1, -1)
+    moved = geometry.warp(marks, 1)
+
+    def first(block: int, length: int, count: int) -> int:
+        return -(-block * length // count)
+
+    def read(place: int, source: int, length: int, count: int) -> int:
+        at = first(source, length, count) + place - first(place * count // length, length, count)
+        return min(at, max(first(source + 1, length, count) - 1, 0))  # where the source block is smaller: its last
+
+    for row, both in enumerate(geometry.both.tolist()):
+        expected = marks[row, 0].clone()
+        for f in range(size.freq):
+            for t in range(both):
+                target = (f * bands // size.freq) * blocks + t * blocks // both
+                band, column = divmod(int(geometry.moved[1, row, target]), blocks)
+                expected[f, t] = read(f, band, size.freq, bands) * size.time + read(t, column, both, blocks)
+        assert torch.equal(moved[row, 0], expected)
+
+
 def test_moved_frames_never_come_from_padding():
     x = torch.full((3, 1, 5, 20), float("nan"))
     both = torch.tensor([7, 0, 20])
