@@ -1,0 +1,254 @@
+"""Losses of a mixed batch against transcripts: CTC, attention and transducer. `MixPlan` offers them under these names.
+
+The encoder runs once on the mixed batch; only the target side runs again, for the rows that are mixed at all, against
+the transcripts of their partners (MixSpeech: Meng et al. 2021, "MixSpeech: Data augmentation for low-resource
+automatic speech recognition", equation 3). B rows, K sources for each row, T' encoder frames, U tokens, V symbols.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+REDUCTIONS = ("mean", "batchmean", "sum", "none")
+"""mean: of losses per token, as PyTorch takes it; batchmean: the batch's sum by its rows, as ESPnet and WeNet do."""
+
+
+class MixedRows:
+    """Which transcripts each row of a mixed batch is scored against, and how much each of them counts.
+
+    Args:
+        sources: (K, B) long.
+        share: (K, B) float32, the weights of the sources' transcripts; columns sum to 1.
+        mixed: (m,) long, rows that may have a share of another source; None: any row may.
+    """
+
+    def __init__(self, sources: Tensor, share: Tensor, mixed: Tensor | None) -> None:
+        self.sources, self.share, self.mixed = sources, share, mixed
+
+    def total(self, per_row: Callable[[Any, Tensor], Tensor], encoded: Any) -> Tensor:
+        """Share-weighted sum over the sources of what `per_row` gives.
+
+        Args:
+            per_row: Of (encoded, source): what the encoder gave for some rows, and the rows, (b,) long, against whose
+                transcripts these are scored; gives (b, ...) values.
+            encoded: Tensors, or tuples, lists and dicts of tensors, with B rows first; the rest is passed on as it is.
+
+        Returns:
+            (B, ...) float32 or wider.
+        """
+        values = per_row(encoded, self.sources[0])
+        total = _weighted(values, self.share[0])
+        for source, share in zip(self.sources[1:], self.share[1:], strict=True):
+            if self.mixed is None:
+                total = total + _weighted(per_row(encoded, source), share)
+            elif self.mixed.shape[0]:
+                some = _rows(encoded, self.mixed, self.sources.shape[1])
+                values = per_row(some, source.index_select(0, self.mixed))
+                total = total.index_add(0, self.mixed, _weighted(values, share.index_select(0, self.mixed)))
+        return total
+
+
+def ctc_loss(
+    rows: MixedRows,
+    log_probs: Tensor,
+    target: Tensor,
+    target_lengths: Tensor,
+    input_lengths: Tensor,
+    blank: int = 0,
+    reduction: str = "mean",
+    zero_infinity: bool = True,
+) -> Tensor:
+    """CTC loss of a mixed batch against the transcripts of its sources.
+
+    Args:
+        rows: Which transcripts count how much.
+        log_probs: (B, T', V) log-probabilities of the encoder, batch first.
+        target: (B, U) symbols, padded with anything.
+        target_lengths: (B,) symbols of each transcript.
+        input_lengths: (B,) valid encoder frames of the mixed rows.
+        blank: The blank symbol.
+        reduction: See `REDUCTIONS`; "none" gives (B,) losses, not divided by the tokens.
+        zero_infinity: Losses of transcripts that do not fit into the frames count 0. On by default, because a row may
+            be given a transcript that is longer than its own.
+
+    Raises:
+        ValueError: If a shape or the reduction is another.
+    """
+    _check(rows, reduction, log_probs=log_probs, target=target, lengths=target_lengths, input_lengths=input_lengths)
+
+    def per_row(encoded: Any, source: Tensor) -> Tensor:
+        frames, frame_lengths = encoded
+        lengths = target_lengths.index_select(0, source)
+        values = F.ctc_loss(
+            frames.transpose(0, 1),
+            target.index_select(0, source),
+            frame_lengths,
+            lengths,
+            blank,
+            reduction="none",
+            zero_infinity=zero_infinity,
+        )
+        return values / lengths.clamp(min=1).to(values.dtype) if reduction == "mean" else values
+
+    return _reduced(rows.total(per_row, (log_probs, input_lengths)), reduction)
+
+
+def attention_loss(
+    rows: MixedRows,
+    decoder: Callable[[Any, Tensor], Tensor],
+    encoded: Any,
+    target: Tensor,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> Tensor:
+    """Cross entropy of a decoder that attends to a mixed batch: the encoder runs once, the decoder for each source.
+
+    Args:
+        rows: Which transcripts count how much.
+        decoder: Of (encoded, target) for some rows: teacher-forced logits (b, U, V), where position u predicts
+            `target[:, u]`; it shifts the target itself.
+        encoded: What the decoder attends to; tensors with B rows first, or tuples, lists and dicts of them.
+        target: (B, U) symbols, padded with `ignore_index`.
+        ignore_index: Symbol that counts nothing.
+        label_smoothing: See `torch.nn.functional.cross_entropy`.
+        reduction: "mean" is the mean over tokens, as `cross_entropy` takes it, both sums weighted by the shares;
+            "batchmean" the sum by the rows; "sum"; "none" gives (B,) sums over tokens.
+
+    Raises:
+        ValueError: If a shape or the reduction is another.
+    """
+    _check(rows, reduction, target=target)
+
+    def per_row(some: Any, source: Tensor) -> Tensor:
+        wanted = target.index_select(0, source)
+        logits = decoder(some, wanted)
+        if logits.shape[:2] != wanted.shape:
+            raise ValueError(
+                f"the decoder gave logits of shape {tuple(logits.shape)} for targets {tuple(wanted.shape)}"
+            )
+        flat = F.cross_entropy(
+            logits.flatten(0, 1).float(),
+            wanted.flatten(),
+            ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
+            reduction="none",
+        )
+        losses = flat.view_as(wanted).sum(1)
+        return torch.stack([losses, (wanted != ignore_index).sum(1).to(losses.dtype)], 1)
+
+    losses, tokens = rows.total(per_row, encoded).unbind(1)
+    return losses.sum() / tokens.sum() if reduction == "mean" else _reduced(losses, reduction)
+
+
+def transducer_loss(
+    rows: MixedRows,
+    joint: Callable[[Any, Tensor], Tensor],
+    encoded: Any,
+    target: Tensor,
+    target_lengths: Tensor,
+    encoded_lengths: Tensor,
+    blank: int = -1,
+    reduction: str = "mean",
+    criterion: Callable[..., Tensor] | None = None,
+) -> Tensor:
+    """Transducer loss of a mixed batch: the encoder runs once, predictor and joint network for each source.
+
+    Args:
+        rows: Which transcripts count how much.
+        joint: Of (encoded, target) for some rows: logits (b, T', U + 1, V).
+        encoded: What the joint network reads; tensors with B rows first, or tuples, lists and dicts of them.
+        target: (B, U) symbols.
+        target_lengths: (B,) symbols of each transcript.
+        encoded_lengths: (B,) valid encoder frames of the mixed rows.
+        blank: The blank symbol; -1 is the last.
+        reduction: "mean" or "batchmean" is the mean over rows, as torchaudio takes it; "sum"; "none" gives (B,).
+        criterion: Of (logits, target, encoded_lengths, target_lengths, blank=, reduction="none"), the lengths int32;
+            None is `torchaudio.functional.rnnt_loss`.
+
+    Raises:
+        ValueError: If a shape or the reduction is another.
+        ImportError: If no criterion is given and torchaudio cannot be imported.
+    """
+    _check(rows, reduction, target=target, lengths=target_lengths, encoded_lengths=encoded_lengths)
+    measure = _torchaudio_transducer_loss() if criterion is None else criterion
+
+    def per_row(some: Any, source: Tensor) -> Tensor:
+        inputs, lengths = some
+        wanted = target.index_select(0, source)
+        symbols = target_lengths.index_select(0, source)
+        logits = joint(inputs, wanted)
+        return measure(logits, wanted.int(), lengths.int(), symbols.int(), blank=blank, reduction="none")
+
+    return _reduced(rows.total(per_row, (encoded, encoded_lengths)), reduction)
+
+
+def join_transcripts(
+    target: Tensor, target_lengths: Tensor, partner: Tensor, joined: Tensor, pad: int
+) -> tuple[Tensor, Tensor]:
+    """Write the partner's transcript behind the row's own, for the rows whose audio was joined too.
+
+    Args:
+        target: (B, U) symbols.
+        target_lengths: (B,).
+        partner: (B,) long, whose transcript follows.
+        joined: (B,) bool, rows that are joined.
+        pad: What stands behind the end.
+
+    Returns:
+        (B, 2 U) symbols and (B,) lengths.
+    """
+    own = target_lengths[:, None]
+    theirs = torch.where(joined, target_lengths[partner], 0)[:, None]
+    place = torch.arange(2 * target.shape[1], device=target.device)[None]
+    both = torch.cat([target, target[partner]], 1)
+    read = torch.where(place < own, place, target.shape[1] + (place - own)).clamp(0, both.shape[1] - 1)
+    text = torch.where(place < own + theirs, both.gather(1, read), pad)
+    return text, target_lengths + theirs[:, 0]
+
+
+def _torchaudio_transducer_loss() -> Callable[..., Tensor]:
+    try:
+        from torchaudio.functional import rnnt_loss
+    except (ImportError, OSError, RuntimeError) as error:
+        raise ImportError(
+            "plan.transducer_loss needs a criterion, or a torchaudio that imports: "
+            "pip install 'randommix_audio[torchaudio]'"
+        ) from error
+    return rnnt_loss  # type: ignore[no-any-return]
+
+
+def _check(rows: MixedRows, reduction: str, **tensors: Tensor) -> None:
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}; got {reduction!r}")
+    batch = rows.sources.shape[1]
+    for name, value in tensors.items():
+        axes = {"target": 2, "log_probs": 3}.get(name, 1)
+        if value.ndim != axes or value.shape[0] != batch:
+            wanted = {1: f"({batch},)", 2: f"({batch}, U)", 3: f"({batch}, T', V)"}[axes]
+            raise ValueError(f"{name} must have shape {wanted}, got {tuple(value.shape)}")
+
+
+def _reduced(per_row: Tensor, reduction: str) -> Tensor:
+    if reduction == "none":
+        return per_row
+    return per_row.sum() if reduction == "sum" else per_row.mean()
+
+
+def _weighted(values: Tensor, share: Tensor) -> Tensor:
+    values = values.to(torch.promote_types(values.dtype, torch.float32))
+    share = share.view(-1, *[1] * (values.ndim - 1)).to(values.dtype)
+    return torch.where(share > 0, share * values, 0.0)  # an infinite loss of a share of 0 is no loss
+
+
+def _rows(encoded: Any, rows: Tensor, batch: int) -> Any:
+    def pick(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.ndim and value.shape[0] == batch:
+            return value.index_select(0, rows)
+        return value
+
+    return tree_map(pick, encoded)

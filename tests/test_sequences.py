@@ -1,0 +1,154 @@
+"""Losses against transcripts: what a mixed batch is scored against, and that it costs no more than it must."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from randommix_audio.sequences import MixedRows, attention_loss, ctc_loss, join_transcripts, transducer_loss
+
+B, FRAMES, SYMBOLS, U = 6, 30, 11, 7
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "log_probs": torch.randn(B, FRAMES, SYMBOLS, generator=generator, dtype=torch.float64).log_softmax(-1),
+        "target": torch.randint(1, SYMBOLS, (B, U), generator=generator),
+        "target_lengths": torch.randint(1, U + 1, (B,), generator=generator),
+        "input_lengths": torch.randint(2 * U, FRAMES + 1, (B,), generator=generator),
+    }
+
+
+def pairs(share, mixed=None):
+    return MixedRows(torch.stack([torch.arange(B), torch.arange(B).roll(1)]), torch.stack([share, 1 - share]), mixed)
+
+
+def plain_ctc(batch, reduction, source=None):
+    source = torch.arange(B) if source is None else source
+    arguments = batch["target"][source], batch["input_lengths"], batch["target_lengths"][source]
+    return F.ctc_loss(batch["log_probs"].transpose(0, 1), *arguments, reduction=reduction, zero_infinity=True)
+
+
+@pytest.mark.parametrize("mixed", [None, torch.tensor([1, 4]), torch.tensor([], dtype=torch.long)])
+def test_with_share_one_every_ctc_reduction_is_the_plain_one(batch, mixed):
+    rows = pairs(torch.ones(B), mixed)
+    for reduction in ("mean", "sum", "none"):
+        torch.testing.assert_close(
+            ctc_loss(rows, **batch, reduction=reduction), plain_ctc(batch, reduction), atol=1e-6, rtol=0
+        )
+    torch.testing.assert_close(ctc_loss(rows, **batch, reduction="batchmean"), plain_ctc(batch, "sum") / B)
+
+
+def test_with_two_equal_transcripts_the_shares_do_not_matter(batch):
+    batch["target"] = batch["target"][:1].expand(B, -1)
+    batch["target_lengths"] = batch["target_lengths"][:1].expand(B)
+    torch.testing.assert_close(
+        ctc_loss(pairs(torch.rand(B).double()), **batch), plain_ctc(batch, "mean"), atol=1e-6, rtol=0
+    )
+
+
+def test_each_row_is_scored_against_both_transcripts_with_its_own_normalisation(batch):
+    share = torch.rand(B, dtype=torch.float64)
+    partner = torch.arange(B).roll(1)
+    own = plain_ctc(batch, "none") / batch["target_lengths"]
+    theirs = plain_ctc(batch, "none", partner) / batch["target_lengths"][partner]
+    torch.testing.assert_close(ctc_loss(pairs(share), **batch), (share * own + (1 - share) * theirs).mean())
+
+
+def test_scoring_only_the_mixed_rows_again_gives_the_same_loss_and_gradient(batch):
+    share = torch.tensor([1.0, 0.3, 1.0, 1.0, 0.8, 1.0], dtype=torch.float64)
+    gradients = []
+    for mixed in (None, torch.tensor([4, 1])):
+        log_probs = batch["log_probs"].clone().requires_grad_()
+        loss = ctc_loss(pairs(share, mixed), **{**batch, "log_probs": log_probs})
+        gradients.append((loss.detach(), *torch.autograd.grad(loss, log_probs)))
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_a_transcript_that_does_not_fit_counts_nothing_unless_infinity_is_wanted(batch):
+    batch["input_lengths"] = torch.full((B,), FRAMES)
+    batch["input_lengths"][2] = 1
+    batch["target_lengths"] = torch.full((B,), U)
+    share = torch.full((B,), 0.5, dtype=torch.float64)
+    assert ctc_loss(pairs(share), **batch).isfinite()
+    assert ctc_loss(pairs(share), **batch, zero_infinity=False).isinf()
+    alone = pairs(torch.ones(B, dtype=torch.float64))
+    short = {**batch, "input_lengths": torch.full((B,), FRAMES), "target_lengths": torch.tensor([1, 7, 7, 7, 7, 7])}
+    assert ctc_loss(alone, **short, zero_infinity=False).isfinite()
+
+
+def decoder_of(weights):
+    def decode(encoded, target):
+        # teacher forcing: position u sees the symbol before it
+        before = F.one_hot(F.pad(target, (1, 0))[:, :-1].clamp(min=0), SYMBOLS).double()
+        return before @ weights + encoded[:, :1]
+
+    return decode
+
+
+def test_attention_loss_with_share_one_is_the_mean_over_tokens_that_cross_entropy_takes(batch):
+    weights = torch.randn(SYMBOLS, SYMBOLS, dtype=torch.float64)
+    target = batch["target"].masked_fill(torch.arange(U) >= batch["target_lengths"][:, None], -100)
+    logits = decoder_of(weights)(batch["log_probs"], target)
+    for smoothing in (0.0, 0.1):
+        expected = F.cross_entropy(logits.flatten(0, 1).float(), target.flatten(), label_smoothing=smoothing)
+        found = attention_loss(
+            pairs(torch.ones(B)), decoder_of(weights), batch["log_probs"], target, label_smoothing=smoothing
+        )
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+def test_the_decoder_runs_again_for_the_mixed_rows_alone(batch):
+    seen = []
+
+    def decode(encoded, target):
+        seen.append((encoded["memory"].shape[0], encoded["mask"].shape[0], target.shape[0], encoded["scale"]))
+        return encoded["memory"].new_zeros(*target.shape, SYMBOLS)
+
+    share = torch.tensor([1.0, 0.3, 1.0, 1.0, 0.8, 1.0])
+    encoded = {"memory": batch["log_probs"], "mask": torch.ones(B, FRAMES), "scale": 2.0}
+    attention_loss(pairs(share, torch.tensor([1, 4])), decode, encoded, batch["target"])
+    assert seen == [(B, B, B, 2.0), (2, 2, 2, 2.0)]
+
+
+def test_transducer_loss_is_that_of_torchaudio_for_each_transcript(batch):
+    from torchaudio.functional import rnnt_loss
+
+    share = torch.rand(B)
+    partner = torch.arange(B).roll(1)
+    encoded = torch.randn(B, FRAMES, SYMBOLS)
+
+    def joint(some, target):
+        symbols = F.one_hot(F.pad(target, (1, 0)), SYMBOLS).float()
+        return some[:, :, None] + symbols[:, None]
+
+    def plain(source):
+        target, lengths = batch["target"][source].int(), batch["target_lengths"][source].int()
+        logits = joint(encoded, batch["target"][source])
+        return rnnt_loss(logits, target, batch["input_lengths"].int(), lengths, blank=0, reduction="none")
+
+    expected = (share * plain(torch.arange(B)) + (1 - share) * plain(partner)).mean()
+    found = transducer_loss(
+        pairs(share), joint, encoded, batch["target"], batch["target_lengths"], batch["input_lengths"], blank=0
+    )
+    torch.testing.assert_close(found, expected)
+
+
+def test_joined_transcripts_stand_one_behind_the_other():
+    target = torch.tensor([[1, 2, 0], [3, 0, 0], [4, 5, 6]])
+    lengths = torch.tensor([2, 1, 3])
+    joined = torch.tensor([True, False, True])
+    text, text_lengths = join_transcripts(target, lengths, torch.tensor([2, 0, 1]), joined, pad=0)
+    assert text.tolist() == [[1, 2, 4, 5, 6, 0], [3, 0, 0, 0, 0, 0], [4, 5, 6, 3, 0, 0]]
+    assert text_lengths.tolist() == [5, 1, 4]
+
+
+def test_a_wrong_shape_or_reduction_is_named(batch):
+    rows = pairs(torch.ones(B))
+    with pytest.raises(ValueError, match=r"target must have shape \(6, U\), got \(42,\)"):
+        ctc_loss(rows, **{**batch, "target": batch["target"].flatten()})
+    with pytest.raises(ValueError, match="reduction must be one of mean, batchmean, sum, none; got 'batch'"):
+        ctc_loss(rows, **batch, reduction="batch")
+    with pytest.raises(ValueError, match="the decoder gave logits"):
+        attention_loss(rows, lambda some, target: some, batch["log_probs"], batch["target"])
