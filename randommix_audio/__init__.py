@@ -14,6 +14,7 @@ from randommix_audio.features import LogMel
 from randommix_audio.mixers import (
     MIXERS,
     CutMix,
+    Cutout,
     FMix,
     FreqCutMix,
     Mixer,
@@ -21,6 +22,7 @@ from randommix_audio.mixers import (
     NoMix,
     RandomMix,
     ResizeMix,
+    SaliencyMix,
     TimeCutMix,
     build,
 )
@@ -41,6 +43,7 @@ def __getattr__(name: str) -> ModuleType:
 __all__ = [
     "MIXERS",
     "CutMix",
+    "Cutout",
     "FMix",
     "FreqCutMix",
     "LogMel",
@@ -50,6 +53,7 @@ __all__ = [
     "NoMix",
     "RandomMix",
     "ResizeMix",
+    "SaliencyMix",
     "TimeCutMix",
     "__version__",
     "build",

@@ -2,14 +2,17 @@
 
 from randommix_audio.mixers.base import Mixer
 from randommix_audio.mixers.block import CutMix, FreqCutMix, ResizeMix, TimeCutMix
+from randommix_audio.mixers.cutout import Cutout
 from randommix_audio.mixers.fourier import FMix
 from randommix_audio.mixers.linear import Mixup, NoMix
 from randommix_audio.mixers.random_mix import RandomMix
 from randommix_audio.mixers.registry import MIXERS, build
+from randommix_audio.mixers.saliency import SaliencyMix
 
 __all__ = [
     "MIXERS",
     "CutMix",
+    "Cutout",
     "FMix",
     "FreqCutMix",
     "Mixer",
@@ -17,6 +20,7 @@ __all__ = [
     "NoMix",
     "RandomMix",
     "ResizeMix",
+    "SaliencyMix",
     "TimeCutMix",
     "build",
 ]

@@ -9,6 +9,7 @@ from randommix_audio.draws import Draws, random_integer
 from randommix_audio.geometry import Box, ResizedBox
 from randommix_audio.mixers.base import Drawn, LengthPolicy, Mixer, Rows, check_alpha, check_choice
 from randommix_audio.mixers.linear import LENGTH_POLICIES
+from randommix_audio.mixers.sides import box, clipped_side, half_side, inner_side, shifted_side
 
 
 class CutMix(Mixer):
@@ -60,23 +61,23 @@ class CutMix(Mixer):
         cut = 1 - draws.beta(self.alpha, count)
         if self.variant == "official":
             centre = draws.uniform(2, count)
-            bins = _clipped_side(centre[0], cut.sqrt(), rows.freq)
-            frames = _clipped_side(centre[1], cut.sqrt(), rows.own)
+            bins = clipped_side(centre[0], half_side(cut.sqrt(), rows.freq), rows.freq)
+            frames = clipped_side(centre[1], half_side(cut.sqrt(), rows.own), rows.own)
             inside = torch.minimum(frames[0], rows.both), torch.minimum(frames[1], rows.both)
-            return Drawn(_box(bins, inside), rows.own, (self.name,))
+            return Drawn(box(bins, inside), rows.own, (self.name,))
 
         axes = self._cut_axes(rows)
         side = cut.sqrt() if axes == "both" else cut
         rounding, position = draws.uniform(2, count), draws.uniform(2, count)
         zero = torch.zeros_like(rows.both)
-        bins = (zero, zero + rows.freq) if axes == "time" else _inner_side(side, rounding[0], position[0], rows.freq)
+        bins = (zero, zero + rows.freq) if axes == "time" else inner_side(side, rounding[0], position[0], rows.freq)
         if axes == "freq":
             span = rows.span(self.length_policy, self.fill)
             if span is None:
-                return Drawn(_box(bins, (zero, rows.both)), rows.own, (self.name,))
-            return Drawn(Box(_box(bins, (zero, span.both)).corners, span=span), span.out, (self.name,))
-        frames = _inner_side(side, rounding[1], position[1], rows.both)
-        return Drawn(_box(bins, frames), rows.own, (self.name,))
+                return Drawn(box(bins, (zero, rows.both)), rows.own, (self.name,))
+            return Drawn(Box(box(bins, (zero, span.both)).corners, span=span), span.out, (self.name,))
+        frames = inner_side(side, rounding[1], position[1], rows.both)
+        return Drawn(box(bins, frames), rows.own, (self.name,))
 
     def _cut_axes(self, rows: Rows) -> str:
         if self.axes == "both" and rows.freq == 1:
@@ -149,42 +150,19 @@ class ResizeMix(Mixer):
         place_side = _shifted_inside if official else _placed_inside
         first_bin = place_side(place[0], bins, torch.full_like(rows.own, rows.freq))
         first_frame = place_side(place[1], frames, rows.own)
-        box = _box((first_bin, first_bin + bins), (first_frame, first_frame + frames))
+        corners = box((first_bin, first_bin + bins), (first_frame, first_frame + frames)).corners
         if official:  # interpolate(scale_factor=tau) steps by 1 / tau, whatever the rounded size
             step = (1 / tau).expand(rows.count)
             stretch = rows.partner / rows.own.clamp(min=1)
             steps = torch.stack([step, step * stretch], dim=1)
         else:
             steps = torch.stack([rows.freq / bins.clamp(min=1), rows.partner / frames.clamp(min=1)], dim=1)
-        resized = ResizedBox(box.corners, steps.float(), rows.partner, linear=not official)
+        resized = ResizedBox(corners, steps.float(), rows.partner, linear=not official)
         return Drawn(resized, rows.own, (self.name,))
 
     def extra_repr(self) -> str:
         """See `Mixer.extra_repr`."""
         return f"scale={self.scale}, variant={self.variant!r}, {super().extra_repr()}"
-
-
-Side = tuple[Tensor, Tensor]
-
-
-def _box(bins: Side, frames: Side) -> Box:
-    return Box(torch.stack(torch.broadcast_tensors(*bins, *frames), dim=1))
-
-
-def _inner_side(fraction: Tensor, rounding: Tensor, position: Tensor, size: int | Tensor) -> Side:
-    """A stretch of `fraction` of `size`, rounded at random, anywhere inside; all (n or 1,)."""
-    size = size if isinstance(size, Tensor) else torch.full_like(fraction, size).long()
-    length = torch.minimum((fraction * size + rounding).long(), size)
-    start = random_integer(position, size - length + 1)
-    return start, start + length
-
-
-def _clipped_side(centre: Tensor, fraction: Tensor, size: int | Tensor) -> Side:
-    """The published CutMix side: int(size * fraction) around a uniform integer centre, half cut off beyond the edge."""
-    size = size if isinstance(size, Tensor) else torch.full_like(centre, size).long()
-    half = (size * fraction).long() // 2
-    middle = random_integer(centre, size.clamp(min=1))
-    return (middle - half).clamp(min=0), torch.minimum(middle + half, size)
 
 
 def _resized_side(tau: Tensor, size: int | Tensor, official: bool) -> Tensor:
@@ -198,6 +176,4 @@ def _placed_inside(position: Tensor, length: Tensor, size: Tensor) -> Tensor:
 
 def _shifted_inside(centre: Tensor, length: Tensor, size: Tensor) -> Tensor:
     """The published ResizeMix position: a uniform integer centre, the side shifted until it is wholly inside."""
-    middle = random_integer(centre, size.clamp(min=1))
-    start = (middle - length // 2).clamp(min=0)
-    return torch.minimum(start, (size - length).clamp(min=0))
+    return shifted_side(random_integer(centre, size.clamp(min=1)), length, size)[0]

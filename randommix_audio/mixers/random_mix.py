@@ -11,12 +11,23 @@ from randommix_audio.draws import Draws, choose
 from randommix_audio.geometry import Grouped
 from randommix_audio.mixers.base import Drawn, Mixer, Rows, check_alpha, check_choice
 from randommix_audio.mixers.block import CutMix, FreqCutMix, ResizeMix, TimeCutMix
+from randommix_audio.mixers.cutout import Cutout
 from randommix_audio.mixers.fourier import FMix
 from randommix_audio.mixers.linear import Mixup, NoMix
+from randommix_audio.mixers.saliency import SaliencyMix
 
-CANDIDATES: dict[str, type[Mixer]] = {
-    mixer.name: mixer for mixer in (NoMix, Mixup, CutMix, TimeCutMix, FreqCutMix, ResizeMix, FMix)
-}
+_CLASSES: tuple[type[Mixer], ...] = (
+    NoMix,
+    Mixup,
+    CutMix,
+    TimeCutMix,
+    FreqCutMix,
+    ResizeMix,
+    FMix,
+    Cutout,
+    SaliencyMix,
+)
+CANDIDATES: dict[str, type[Mixer]] = {mixer.name: mixer for mixer in _CLASSES}
 
 
 class RandomMix(Mixer):

@@ -70,6 +70,8 @@ def titles(
         cut: how much of the partner is shown, in words; empty where all of it is.
     """
     own, alone = int(sources[0]), is_left_alone(share)
+    if alone and changed and partner == own:  # cut out of: the row has no partner, and yet it is not what it was
+        return f"own: {names[own]}", "no partner", f"{method}: weight of own", f"cut: {names[own]}"
     if alone:
         return f"own: {names[own]}", "no partner", "not mixed", f"not mixed: {names[own]}"
     weights = f"{method}: weight of own" if changed else "not mixed"

@@ -9,6 +9,21 @@ from torch import Tensor
 import randommix_audio as rma
 
 NAMES = [name for name in rma.MIXERS if name != "none"]
+WITHOUT_ALPHA = ("resizemix", "cutout")
+WITH_OFFICIAL_VARIANT = (
+    "cutmix",
+    "resizemix",
+    "fmix",
+    "cutout",
+    "saliencymix",
+    "randommix",
+)
+
+
+def is_mixed(plan: rma.MixPlan) -> Tensor:
+    """(B,) bool, the rows that have another source than themselves, or less than all of themselves."""
+    own = plan.weights[0].expand(plan.batch, -1, plan.size.freq, plan.size.time)
+    return (plan.sources != plan.sources[0]).any(0) | (own < 1).flatten(1).any(1)
 
 
 @st.composite
@@ -19,11 +34,11 @@ def mixers(draw: st.DrawFn, names: list[str] = NAMES, **fixed: Any) -> rma.Mixer
         "per": draw(st.sampled_from(["batch", "row"])),
         "pairing": draw(st.sampled_from(["permutation", "derangement", "roll", "flip", "neighbour"])),
     }
-    if name in ("cutmix", "resizemix", "fmix", "randommix"):
+    if name in WITH_OFFICIAL_VARIANT:
         arguments["variant"] = draw(st.sampled_from(["default", "official"]))
     if name in ("mixup", "freq_cutmix"):
         arguments["length_policy"] = draw(st.sampled_from(["longest", "shortest", "anchor"]))
-    if name != "resizemix":
+    if name not in WITHOUT_ALPHA:
         arguments["alpha"] = draw(st.sampled_from([0.1, 0.5, 1.0, 3.0]))
     return rma.build(name, **{**arguments, **fixed})
 

@@ -71,6 +71,17 @@ def test_a_row_that_is_left_alone_is_said_not_to_be_mixed(count):
     assert not partner.images, "what takes no part in the mix is not drawn"
 
 
+@pytest.mark.parametrize("mixer", [rma.Cutout(), rma.RandomMix(["cutout"])])
+def test_a_row_with_a_hole_has_no_partner_and_is_said_to_be_cut(mixer):
+    x = torch.randn(2, BINS, FRAMES)
+    plan = mixer.plan(x, generator=torch.Generator().manual_seed(0))
+    _, partner, weight, cut = panels(show(x, plan, names=["yes", "no"]))[0]
+    assert partner.get_title() == "no partner"
+    assert weight.get_title() == "cutout: weight of own"
+    assert cut.get_title() == "cut: yes"
+    np.testing.assert_array_equal(content(weight) == 0, content(cut) == 0)
+
+
 def test_a_row_paired_with_itself_is_said_to_be():
     x = torch.randn(1, BINS, FRAMES)
     plan = rma.Mixup(pairing="roll").plan(x, generator=torch.Generator().manual_seed(0))
@@ -347,8 +358,11 @@ def test_a_gallery_has_one_line_for_each_method_on_the_same_two_clips():
     a, b = torch.randn(BINS, FRAMES), torch.randn(BINS, FRAMES)
     lines = panels(gallery(a, b, ("yes", "no")))
     assert [line[2].get_title().split(":")[0] for line in lines] == methods_to_show()
-    for own, partner, _, mixed in lines:
+    for own, partner, weight, mixed in lines:
         np.testing.assert_array_equal(content(own), a)
+        if weight.get_title().startswith("cutout"):
+            assert partner.get_title() == "no partner"
+            continue
         np.testing.assert_array_equal(content(partner), b)
         assert "no" in mixed.get_title()
 
