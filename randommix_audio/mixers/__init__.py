@@ -5,6 +5,7 @@ from randommix_audio.mixers.block import CutMix, FreqCutMix, ResizeMix, TimeCutM
 from randommix_audio.mixers.cutout import Cutout
 from randommix_audio.mixers.fourier import FMix
 from randommix_audio.mixers.linear import Mixup, NoMix
+from randommix_audio.mixers.puzzle import PuzzleMix
 from randommix_audio.mixers.random_mix import RandomMix
 from randommix_audio.mixers.registry import MIXERS, build
 from randommix_audio.mixers.saliency import SaliencyMix
@@ -18,6 +19,7 @@ __all__ = [
     "Mixer",
     "Mixup",
     "NoMix",
+    "PuzzleMix",
     "RandomMix",
     "ResizeMix",
     "SaliencyMix",

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -14,6 +15,7 @@ from randommix_audio.mixers.block import CutMix, FreqCutMix, ResizeMix, TimeCutM
 from randommix_audio.mixers.cutout import Cutout
 from randommix_audio.mixers.fourier import FMix
 from randommix_audio.mixers.linear import Mixup, NoMix
+from randommix_audio.mixers.puzzle import PuzzleMix
 from randommix_audio.mixers.saliency import SaliencyMix
 
 _CLASSES: tuple[type[Mixer], ...] = (
@@ -26,6 +28,7 @@ _CLASSES: tuple[type[Mixer], ...] = (
     FMix,
     Cutout,
     SaliencyMix,
+    PuzzleMix,
 )
 CANDIDATES: dict[str, type[Mixer]] = {mixer.name: mixer for mixer in _CLASSES}
 
@@ -86,7 +89,10 @@ class RandomMix(Mixer):
         # One group for each candidate, of two rows at least: compiled code then sees the same shapes of work each time.
         padded = [(rows_of_group or [0]) * (1 if len(rows_of_group) > 1 else 2) for rows_of_group in members]
         groups = tuple(draws.from_host(rows_of_group) for rows_of_group in padded)
-        drawn = [self._mixer(k).draw_geometry(draws, rows.take(group)) for k, group in enumerate(groups)]
+        # What is drawn for padding is read nowhere, and no saliency is computed for it.
+        unread = replace(rows, saliency=rows.saliency.unread())
+        taken = [(rows if used else unread).take(group) for used, group in zip(members, groups, strict=True)]
+        drawn = [self._mixer(k).draw_geometry(draws, rows_of_group) for k, rows_of_group in enumerate(taken)]
         inverse = draws.from_host(_places(members, padded, rows.count))
         out = torch.cat([part.out for part in drawn]).index_select(0, inverse)
         sources = [self._sources(part, rows.take(group)) for part, group in zip(drawn, groups, strict=True)]

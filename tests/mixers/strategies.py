@@ -10,6 +10,8 @@ import randommix_audio as rma
 
 NAMES = [name for name in rma.MIXERS if name != "none"]
 WITHOUT_ALPHA = ("resizemix", "cutout")
+BY_BOTH_ROWS = ("puzzlemix",)
+"""Methods whose weights follow from what is in the row and its partners: no two rows have the same."""
 WITH_OFFICIAL_VARIANT = (
     "cutmix",
     "resizemix",

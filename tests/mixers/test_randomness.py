@@ -6,7 +6,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import randommix_audio as rma
 from randommix_audio import draws
-from tests.mixers.strategies import NAMES
+from tests.mixers.strategies import NAMES, WITH_OFFICIAL_VARIANT
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -72,7 +72,7 @@ def test_host_draws_from_a_device_generator_advance_it(monkeypatch):
 def test_plan_and_apply_never_wait_for_the_device(name, per, variant, lengths, monkeypatch):
     """Under FakeTensorMode `.item()`, `.tolist()`, `bool()` and boolean masks raise: what would wait for a device."""
     monkeypatch.setattr(draws, "host_uniforms", lambda generator, count: [(k % 7) / 7 for k in range(count)])
-    options = {} if name in ("mixup", "time_cutmix", "freq_cutmix") else {"variant": variant}
+    options = {"variant": variant} if name in WITH_OFFICIAL_VARIANT else {}
     mixer = rma.build(name, per=per, p=0.7, **options)
     with FakeTensorMode():
         x = torch.randn(9, 1, 20, 50)
