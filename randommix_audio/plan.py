@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from randommix_audio import targets
 from randommix_audio.geometry import Geometry, Size, Untouched, move, pack, unpack
+from randommix_audio.geometry.in_place import is_tracked
 from randommix_audio.layout import (
     LAYOUTS,
     from_bcft,
@@ -124,7 +125,8 @@ class MixPlan(MixedTargets):
         Args:
             x: Floating-point batch aligned with the one that the plan was drawn for: B rows in the same order, the same
                 F and T (any F and T for a mixup without lengths). A BTF plan reads 3-D tensors as (B, T, F).
-            out: Tensor to write the result into; not `x` itself.
+            out: Tensor to write the result into, which shares no memory with `x`. In a training loop it saves the time
+                to get memory for every batch.
 
         Returns:
             A new tensor (or `out`) of the shape, dtype and device of `x`. `x` is not modified.
@@ -145,10 +147,16 @@ class MixPlan(MixedTargets):
                 f"this plan's weights vary over {self.size.freq} bins x {self.size.time} frames, got {size.freq} x "
                 f"{size.time}; draw a plan from a tensor of that size, or use plan.mix_frames for frame labels"
             )
+        if out is x:
+            raise ValueError("out must be another tensor than x, which is read while the mix is written")
+        if out is not None and (out.shape != x.shape or out.dtype != x.dtype):
+            raise ValueError(f"out must be {tuple(x.shape)} {x.dtype}, got {tuple(out.shape)} {out.dtype}")
+        if not is_tracked(x) and (out is None or not is_tracked(out)):
+            out = torch.empty_like(x) if out is None else out
+            self.geometry.mix_into(to_bcft(out, layout), canonical, self.sources)
+            return out
         mixed = from_bcft(self.geometry.mix_batch(canonical, self.sources), layout)
         if out is not None:
-            if out.shape != x.shape or out.dtype != x.dtype:
-                raise ValueError(f"out must be {tuple(x.shape)} {x.dtype}, got {tuple(out.shape)} {out.dtype}")
             return out.copy_(mixed)
         strides = torch.empty_like(x, device="meta").stride()
         return mixed if mixed.stride() == strides else torch.empty_like(x).copy_(mixed)

@@ -124,6 +124,12 @@ class Geometry:
             return mixed
         return mixed.masked_fill(cut_off, self.span.fill)
 
+    def fill_cut_off(self, out: Tensor) -> None:
+        """Fill the frames of a mix where neither source counts."""
+        cut_off = self.cut_off(out.shape[3])
+        if cut_off is not None and self.span is not None and self.span.fill is not None:
+            out.masked_fill_(cut_off, self.span.fill)
+
     def interpolate(self, own: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
         """Mix by weights between 0 and 1."""
         return own.lerp(partner, (1 - weight).to(own.dtype))
@@ -131,6 +137,18 @@ class Geometry:
     def mix_batch(self, x: Tensor, sources: Tensor) -> Tensor:
         """Mix a batch, (B, C, F, T), whose row i has the sources `sources[:, i]`, the first of them itself."""
         return self.mix(x, *(x.index_select(0, source) for source in sources[1 : 1 + self.others]))
+
+    def mix_into(self, out: Tensor, x: Tensor, sources: Tensor, rows: Tensor | None = None) -> None:
+        """Mix as `mix_batch`, straight into `out`, for a batch whose single steps nobody needs to see.
+
+        Args:
+            out: (n, C, F, T), no part of `x`.
+            x: (B, C, F, T).
+            sources: (K, n) long.
+            rows: (n,) long, the rows that are mixed; None: all of `x`.
+        """
+        own = x if rows is None else x.index_select(0, rows)
+        out.copy_(self.mix(own, *(x.index_select(0, source) for source in sources[1 : 1 + self.others])))
 
     def fits(self, size: Size, drawn: Size) -> bool:
         """Whether rows of a size can be mixed, given the size that the geometry was drawn for."""

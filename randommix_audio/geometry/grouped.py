@@ -72,6 +72,15 @@ class Grouped(Geometry):
             mixed.append(part.mix(x.index_select(0, rows), *(x.index_select(0, source) for source in of_group)))
         return self._in_order(mixed, 0)
 
+    def mix_into(self, out: Tensor, x: Tensor, sources: Tensor, rows: Tensor | None = None) -> None:
+        mixed = x.new_empty(sum(group.shape[0] for group in self.groups), *out.shape[1:])
+        first = 0
+        for group, part in zip(self.groups, self.parts, strict=True):
+            end = first + group.shape[0]
+            part.mix_into(mixed[first:end], x, sources.index_select(1, group), group)
+            first = end
+        torch.index_select(mixed, 0, self.inverse, out=out)
+
     def fits(self, size: Size, drawn: Size) -> bool:
         return all(part.fits(size, drawn) for part in self.parts)
 

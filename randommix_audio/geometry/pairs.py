@@ -1,11 +1,12 @@
 """Geometries of a row and its partner: one weight, a rectangle, a resized rectangle, a mask."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from randommix_audio.geometry.base import Geometry, Size
+from randommix_audio.geometry.in_place import keep_inside, row_slices, take_rows
 from randommix_audio.layout import frame_numbers
 
 
@@ -35,6 +36,21 @@ class Constant(Geometry):
             return mixed
         return torch.where(weight == 1, own, torch.where(weight == 0, partner, mixed))
 
+    def mix_into(self, out: Tensor, x: Tensor, sources: Tensor, rows: Tensor | None = None) -> None:
+        own = x if rows is None else x.index_select(0, rows)
+        weight = self.weight(Size(*x.shape[1:]))
+        theirs = (1 - weight).to(x.dtype)
+        for part in row_slices(out):
+            of_own, of_theirs, target = own[part], take_rows(theirs, part), out[part]
+            partner = target if self.span is None else torch.empty_like(target)
+            torch.index_select(x, 0, sources[1, part], out=partner)
+            torch.lerp(of_own, partner, of_theirs, out=target)
+            if self.some_alone:
+                keep_inside(partner, of_own, take_rows(weight, part) < 1)
+            if self.some_alone and self.span is not None:
+                keep_inside(target, partner, (of_theirs > 0) & (of_theirs < 1))
+        self.fill_cut_off(out)
+
     def fits(self, size: Size, drawn: Size) -> bool:
         return self.span is None or size.time == drawn.time
 
@@ -49,6 +65,9 @@ class Untouched(Constant):
     def mix_batch(self, x: Tensor, sources: Tensor) -> Tensor:
         return x.clone()
 
+    def mix_into(self, out: Tensor, x: Tensor, sources: Tensor, rows: Tensor | None = None) -> None:
+        out.copy_(x if rows is None else x.index_select(0, rows))
+
 
 @dataclass(frozen=True, eq=False)
 class Box(Geometry):
@@ -56,19 +75,56 @@ class Box(Geometry):
 
     Attributes:
         corners: (n or 1, 4) long: first bin, bin after the last, first frame, frame after the last.
+        edges: The same as numbers, where all rows share them and they were drawn on the host: a slice will do then.
+            Compiled code reads `corners` alone, because numbers would compile it anew for every rectangle.
     """
 
     corners: Tensor
+    edges: tuple[int, ...] | None = field(default=None, kw_only=True)
 
     def own_weight(self, size: Size) -> Tensor:
-        first_bin, end_bin, first_frame, end_frame = self.corners.view(-1, 4, 1, 1, 1).unbind(1)
-        frames = frame_numbers(size.time, self.corners.device)
-        bins = frame_numbers(size.freq, self.corners.device).transpose(2, 3)
-        return (bins < first_bin) | (bins >= end_bin) | (frames < first_frame) | (frames >= end_frame)
+        bins, frames = self.sides(size)
+        return ~(bins & frames)
 
     def partner_area(self, size: Size, both: Tensor) -> Tensor:
         first_bin, end_bin, first_frame, end_frame = self.corners.unbind(1)
         return ((end_bin - first_bin) * (end_frame - first_frame)).float()
+
+    def sides(self, size: Size) -> tuple[Tensor, Tensor]:
+        """Which bins, (n or 1, 1, F, 1), and which frames, (n or 1, 1, 1, T), lie inside; bool."""
+        first_bin, end_bin, first_frame, end_frame = self.corners.view(-1, 4, 1, 1, 1).unbind(1)
+        frames = frame_numbers(size.time, self.corners.device)
+        bins = frame_numbers(size.freq, self.corners.device).transpose(2, 3)
+        return (bins >= first_bin) & (bins < end_bin), (frames >= first_frame) & (frames < end_frame)
+
+    def mix_into(self, out: Tensor, x: Tensor, sources: Tensor, rows: Tensor | None = None) -> None:
+        own = x if rows is None else x.index_select(0, rows)
+        if self.edges is not None:
+            out.copy_(own)
+            self._paste(out, x, sources[1], self.edges)
+            return
+        size = Size(*x.shape[1:])
+        inside = self.sides(size) if self.span is None else (~self.weight(size),)
+        x = self._readable(x)
+        for part in row_slices(out):
+            self._gather(out[part], x, sources[1], part)
+            keep_inside(out[part], own[part], *(take_rows(mask, part) for mask in inside))
+        self.fill_cut_off(out)
+
+    def _readable(self, x: Tensor) -> Tensor:
+        """The batch as `_gather` reads it."""
+        return x
+
+    def _paste(self, out: Tensor, x: Tensor, partner: Tensor, edges: tuple[int, ...]) -> None:
+        """Put the partners' rectangle into `out`."""
+        first_bin, end_bin, first_frame, end_frame = edges
+        inside = (..., slice(first_bin, end_bin), slice(first_frame, end_frame))
+        if first_bin < end_bin and first_frame < end_frame:
+            torch.index_select(x[inside], 0, partner, out=out[inside])
+
+    def _gather(self, out: Tensor, x: Tensor, partner: Tensor, part: slice) -> None:
+        """Put the partners of some rows, (n,), into `out`, as the weights expect them."""
+        torch.index_select(x, 0, partner[part], out=out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +149,22 @@ class ResizedBox(Box):
         moved = _gather_resized(source, self._positions(1, time), 3, self.linear)
         return _gather_resized(moved, self._positions(0, freq), 2, self.linear)
 
+    def _readable(self, x: Tensor) -> Tensor:
+        return x.contiguous()
+
+    def _paste(self, out: Tensor, x: Tensor, partner: Tensor, edges: tuple[int, ...]) -> None:
+        first_bin, end_bin, first_frame, end_frame = edges
+        bins = self._positions(0, x.shape[2])[:, first_bin:end_bin]
+        frames = self._positions(1, x.shape[3])[:, first_frame:end_frame]
+        small = _select_bins(x, bins[0], self.linear)
+        small = _gather_resized(small, frames, 3, self.linear)
+        torch.index_select(small, 0, partner, out=out[..., first_bin:end_bin, first_frame:end_frame])
+
+    def _gather(self, out: Tensor, x: Tensor, partner: Tensor, part: slice) -> None:
+        bins, frames = (take_rows(self._positions(axis, x.shape[2 + axis]), part) for axis in (0, 1))
+        rows = _gather_bins(x, partner[part], bins, self.linear)
+        out.copy_(_gather_resized(rows, frames, 3, self.linear))
+
     def label_frames(self, size: Size) -> Tensor:
         theirs = self._positions(1, size.time)
         theirs = theirs.round().long() if self.linear else theirs.long()
@@ -109,15 +181,40 @@ class ResizedBox(Box):
 
 
 def _gather_resized(x: Tensor, position: Tensor, axis: int, linear: bool) -> Tensor:
+    """Read rows at places of their own along an axis, (n or 1, m); (n, C, F, m) for axis 3."""
     shape = [-1, 1, 1, 1]
-    shape[axis] = x.shape[axis]
+    shape[axis] = position.shape[1]
     target = list(x.shape)
+    target[axis] = position.shape[1]
     low = position.long().view(shape)
     below = x.gather(axis, low.expand(target))
     if not linear:
         return below
     above = x.gather(axis, position.ceil().long().view(shape).expand(target))
-    return below.lerp(above, (position.view(shape) - low).to(x.dtype))
+    return below.lerp_(above, (position.view(shape) - low).to(x.dtype))
+
+
+def _select_bins(x: Tensor, position: Tensor, linear: bool) -> Tensor:
+    """Read all rows at the same places along frequency, (m,); (B, C, m, T)."""
+    low = position.long()
+    below = x.index_select(2, low)
+    if not linear:
+        return below
+    return below.lerp_(x.index_select(2, position.ceil().long()), (position - low).to(x.dtype)[:, None])
+
+
+def _gather_bins(x: Tensor, rows: Tensor, position: Tensor, linear: bool) -> Tensor:
+    """Read some rows, (m,), at places of their own along frequency, (m or 1, F), all their frames; (m, C, F, T)."""
+    _, channels, freq, time = x.shape
+    lines = x.reshape(-1, time)
+    first = (rows[:, None] * channels + torch.arange(channels, device=x.device))[:, :, None] * freq
+    shape = (rows.shape[0], channels, freq, time)
+    low = position.long()[:, None]
+    below = lines.index_select(0, (first + low).flatten()).view(shape)
+    if not linear:
+        return below
+    above = lines.index_select(0, (first + position.ceil().long()[:, None]).flatten()).view(shape)
+    return below.lerp_(above, (position[:, None] - low).to(x.dtype)[..., None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,3 +233,11 @@ class Mask(Geometry):
     def partner_area(self, size: Size, both: Tensor) -> Tensor:
         """The mask is true beyond `both` already, so that the whole of it counts."""
         return (~self.own).sum((1, 2), dtype=torch.float32).expand(both.shape)
+
+    def mix_into(self, out: Tensor, x: Tensor, sources: Tensor, rows: Tensor | None = None) -> None:
+        own = x if rows is None else x.index_select(0, rows)
+        theirs = ~self.weight(Size(*x.shape[1:]))
+        for part in row_slices(out):
+            torch.index_select(x, 0, sources[1, part], out=out[part])
+            keep_inside(out[part], own[part], take_rows(theirs, part))
+        self.fill_cut_off(out)

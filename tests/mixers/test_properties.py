@@ -4,6 +4,7 @@ import io
 
 import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import randommix_audio as rma
 from tests.mixers.strategies import batches, mixers
@@ -118,3 +119,21 @@ def test_gradients_reach_the_sources_in_proportion_to_their_weights(mixer, drawn
         for source, weight in zip(plan.sources, weights, strict=True):
             expected.index_add_(0, source, weight)
         torch.testing.assert_close(x.grad, expected, atol=1e-4, rtol=1e-4)
+
+
+@many
+@given(mixers(), batches(), st.sampled_from(["plain", "channels last", "cut out"]))
+def test_a_batch_without_gradients_is_mixed_as_one_with_gradients(mixer, drawn, memory):
+    x, lengths, generator = drawn
+    if memory == "channels last":
+        x = x.contiguous(memory_format=torch.channels_last)
+    elif memory == "cut out":
+        x = torch.stack([x, x], -1)[..., 0]
+    plan = mixer.plan(x, lengths, generator=generator)
+    tracked = plan.apply(x.clone().requires_grad_()).detach()
+    torch.testing.assert_close(plan.apply(x), tracked)
+    out = torch.full_like(x, float("nan"))
+    torch.testing.assert_close(plan.apply(x, out=out), tracked)
+    infinite = x.masked_fill(x > 1.5, float("inf"))
+    expected = plan.apply(infinite.clone().requires_grad_()).detach()
+    torch.testing.assert_close(plan.apply(infinite), expected, equal_nan=True)
