@@ -89,8 +89,8 @@ def block_labels(
         own: (n, nf, nt) saliency of the rows, at least 0, of any scale: it is divided by its sum over the grid.
         partner: (n, nf, nt) saliency of their partners.
         own_mean: (n, C, nf, nt) mean value of the rows over each block; (n, C, nf * a, nt * b) for means over a x b
-            parts of each block, of which those along a border are compared. On a scale of 0 to 1: a difference across
-            a border that outweighs beta is cut off.
+            parts of each block, of which those along a border are compared. Finite, and best scaled to [0, 1]: where
+            gamma times the range is above 1, the weight of a border may come out negative and is taken as 0.
         partner_mean: The same for the partners.
         lam: (n,) in [0, 1], the share that the prior wants for the row itself.
         labels: 3 for weights 0, 1/2, 1; 2 for weights 0, 1.
