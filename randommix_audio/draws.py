@@ -81,21 +81,29 @@ class Draws:
         return self._moved(torch.randperm(count, generator=self.generator, device=self.origin))
 
     def beta(self, alpha: float, *shape: int) -> Tensor:
-        """Beta(alpha, alpha) float32 numbers in [0, 1].
-
-        A Beta variable is G / (G + H) of two Gamma(alpha) variables, and a Gamma(alpha) variable is a Gamma(alpha + 1)
-        one times U^(1 / alpha) (Marsaglia and Tsang 2000). In logarithms nothing underflows, however small alpha is.
-        """
+        """Beta(alpha, alpha) float32 numbers in [0, 1]: G / (G + H) of two Gamma(alpha) variables."""
         if alpha == 1.0:
             return self.uniform(*shape)
+        first, second = self._log_gamma(alpha, 2, *shape)
+        return self._moved(torch.sigmoid(first - second))
+
+    def log_gamma(self, alpha: float, *shape: int) -> Tensor:
+        """Logarithms of Gamma(alpha) variables, float32; divided by their sum, such variables are Dirichlet(alpha)."""
+        return self._moved(self._log_gamma(alpha, *shape))
+
+    def _log_gamma(self, alpha: float, *shape: int) -> Tensor:
+        """Logarithms of Gamma(alpha) variables, where the generator lives.
+
+        A Gamma(alpha) variable is a Gamma(alpha + 1) one times U^(1 / alpha) (Marsaglia and Tsang 2000). In logarithms
+        nothing underflows, however small alpha is.
+        """
         origin = torch.device("cpu") if self.origin.type == "mps" else self.origin  # gamma is not drawn on MPS
         generator = self.generator if self.generator is not None and self.generator.device == origin else None
         if generator is None and self.generator is not None:
             generator = Generator().manual_seed(int(self.host(1)[0] * 2**53))
-        gamma = torch._standard_gamma(torch.full((2, *shape), alpha + 1, device=origin), generator=generator)
-        uniform = torch.rand((2, *shape), generator=generator, device=origin)
-        first, second = gamma.log() + uniform.clamp(min=1e-30).log() / alpha
-        return self._moved(torch.sigmoid(first - second))
+        gamma = torch._standard_gamma(torch.full(shape, alpha + 1, device=origin), generator=generator)
+        uniform = torch.rand(shape, generator=generator, device=origin)
+        return gamma.log() + uniform.clamp(min=1e-30).log() / alpha
 
     def from_host(self, numbers: list[int]) -> Tensor:
         """Whole numbers that Python knows, as a long tensor on the device."""
