@@ -21,24 +21,26 @@ _IMAGE_SPREAD = 0.25  # standard deviation of images in [0, 1], on which the pub
 class PuzzleMix(Mixer):
     """Blocks of the row and of its partner, chosen so that what is salient in either survives, and moved to fit.
 
-    Kim, Choo and Song 2020, "Puzzle Mix: Exploiting saliency and local statistics for optimal mixup". A grid of blocks
-    spans the frames where both rows are valid. In the order of the paper's algorithm 1:
+    Kim, Choo and Song 2020, "Puzzle Mix: Exploiting saliency and local statistics for optimal mixup", section 4. A grid
+    of blocks spans the frames where both rows are valid. In the paper's order:
 
-    1. Every block gets a weight of the row itself from {0, 1/2, 1}, which minimises equation 5 without its transport:
-       the saliency that is lost, plus `beta` times the differences of neighbours' weights, more where the values of the
-       two rows differ across the border (`gamma`), minus `eta` times the log probability of the weights under the
-       binomial distribution of lam ~ Beta(alpha, alpha). See `randommix_audio.solvers.block_labels`.
+    1. Every block gets a weight of the row itself from {0, 1/2, 1}. Together they cost the saliency that is lost, plus
+       `beta` for neighbours of different weight, more where the values of the two rows differ across the border
+       (`gamma`), minus `eta` times the log probability of the weights under the binomial distribution of
+       lam ~ Beta(alpha, alpha); what costs least is taken. See `randommix_audio.solvers.block_labels`.
     2. The blocks of the row are then moved so that its salient ones stand where its weight is above 0, and those of the
-       partner so that theirs stand where the partner's is, at the price `eps` for the distance; see
+       partner so that theirs stand where the partner's is, at a price for the distance (`eps`). See
        `randommix_audio.solvers.transport`. Frame labels move along.
 
-    The share is that of the weights, so that it follows lam only as far as eta asks for, and differs from row to row
-    even where lam is one for the batch.
+    The share is that of the weights: it follows lam only as far as `eta` asks for, and differs from row to row even
+    where lam is one for the batch; rows of share 0 or 1 are common. A block is only moved where the saliency gained
+    outweighs the distance: energy, which is spread rather evenly over a spectrogram, moves next to none at the paper's
+    `eps`, and a saliency that peaks in a few blocks moves many.
 
-    Saliency is summed over each block and normalised to the sum 1; a row without any counts as salient everywhere
-    alike. Values are compared by the means of the blocks, in units of four standard deviations of the batch's valid
-    values: images in [0, 1], for which the published gamma was chosen, spread by about a quarter, and a log-mel then
-    mixes alike in nepers, decibels or normalised.
+    Saliency is summed over each block and counts in parts of a row's whole; a row without any counts as salient
+    everywhere alike. Values are compared by their means along the borders, over an eighth of the axis as in the
+    published code, in units of four standard deviations of the batch's valid values: images in [0, 1], for which the
+    published `gamma` was chosen, spread by about a quarter. Log-mels thus mix alike in nepers, decibels or normalised.
 
     Args:
         alpha: Parameter of the Beta distribution, above 0.
