@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import threshold
 
 _FORBIDDEN = 1e6  # far above every sum of real costs, far below where float32 would overflow
 
@@ -105,8 +106,7 @@ class JointProblem:
 
     def excess(self, others: Tensor) -> Tensor:
         """h(A others): what it costs to show inputs that the other outputs show `others` times, both (P, J, I)."""
-        shown = others @ self.compatibility
-        return torch.where(shown > self.tau, shown, 0.0)
+        return threshold(others @ self.compatibility, self.tau, 0.0)
 
 
 def joint_labels(problem: JointProblem, start: Tensor, iterations: int = 4, most: int = 4) -> tuple[Tensor, Tensor]:
@@ -161,10 +161,11 @@ def minimise(problem: JointProblem, start: Tensor, iterations: int = 4) -> Tenso
     lowest = _energy(problem, best)
     shown = best.mean(2).sum(1, keepdim=True)  # (P, 1, I), in outputs
     for iteration in range(iterations):
+        closeness = borders.sum(1) / 2 if iteration else torch.zeros_like(borders[0])
         for j, present in enumerate(outputs):
             others = shown - present.mean(1, keepdim=True)
             cost = costs[:, min(j, costs.shape[1] - 1)] + 2 * problem.gamma * problem.excess(others)
-            outputs[j] = _choose(cost, present, borders, colours, shared=iteration > 0)
+            outputs[j] = _choose(cost, present, borders, closeness, colours)
             shown = others + outputs[j].mean(1, keepdim=True)
         weights = torch.stack(outputs, dim=1)
         energy = _energy(problem, weights)
@@ -211,13 +212,13 @@ def _first_weights(problem: JointProblem, start: Tensor) -> Tensor:
     return (label.unsqueeze(3) == torch.arange(inputs, device=start.device)).float()
 
 
-def _choose(cost: Tensor, weights: Tensor, borders: Tensor, colours: list[Tensor], shared: bool) -> Tensor:
+def _choose(cost: Tensor, weights: Tensor, borders: Tensor, closeness: Tensor, colours: list[Tensor]) -> Tensor:
     """Lower cost w + borders for given costs and weights, both (..., n, I), never raising it.
 
     With b the border costs of a block and w' its neighbours' weights, its part of the sum is (cost - sum b w') w +
-    |w|^2 sum b / 2, where |w|^2 is 1 for one input and 1/2 for two: two share a block if their costs are that close.
+    |w|^2 sum b / 2, where |w|^2 is 1 for one input and 1/2 for two: two share a block best if their costs differ by
+    less than sum b / 2, which is its `closeness`, (n,); where that is 0 none is shared.
     """
-    closeness = borders.sum(1) / 2 if shared else torch.zeros_like(borders[0])
     for colour in colours:
         chosen = _best_weights(cost - borders @ weights, closeness)
         weights = torch.where(colour, chosen, weights)
@@ -249,5 +250,5 @@ def _keep(problem: JointProblem, weights: Tensor, kept: Tensor) -> Tensor:
     dropped = torch.where(kept, 0.0, weights)
     cost = problem.costs().masked_fill(~kept, _FORBIDDEN)
     borders, colours = problem.borders(), problem.chessboard()
-    left = _choose(cost, weights - dropped, borders, colours, shared=True)
+    left = _choose(cost, weights - dropped, borders, borders.sum(1) / 2, colours)
     return torch.where(dropped.sum((2, 3), keepdim=True) > 0, left, weights)
