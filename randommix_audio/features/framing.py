@@ -66,19 +66,29 @@ def pad_edges(wave: Tensor, left: int, right: int, mode: str, lengths: Tensor | 
     rows, samples = wave.shape
     if mode == "constant":
         return torch.cat([wave.new_zeros(rows, left), wave, wave.new_zeros(rows, right)], dim=1)
-    before = torch.arange(-left, 0, device=wave.device)
-    after = torch.arange(right, device=wave.device)
+    length = torch.full((1, 1), samples, device=wave.device) if lengths is None else lengths[:, None]
+    before, after, end = mirrored_edges(left, right, length)
     if lengths is None:
-        length = torch.full((), samples, device=wave.device)
-        head = wave[:, reflected_index(before, length)]
-        tail = wave[:, reflected_index(after + samples, length)]
-        return torch.cat([head, wave, tail], dim=1)
-    length = lengths[:, None]  # (B, 1)
-    end = after + length  # (B, right): positions just beyond each row's last sample
-    head = wave.gather(1, reflected_index(before.expand(rows, left), length))
-    tail = wave.gather(1, reflected_index(end, length))
+        return torch.cat([wave[:, before[0]], wave, wave[:, after[0]]], dim=1)
+    head, tail = wave.gather(1, before), wave.gather(1, after)
     extended = torch.cat([head, wave, wave.new_zeros(rows, right)], dim=1)
     return extended.scatter(1, left + end, tail)
+
+
+def mirrored_edges(left: int, right: int, length: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Which samples of a row lie mirrored beyond its two ends.
+
+    Args:
+        left: Positions before the first sample.
+        right: Positions after the last one.
+        length: (B, 1) samples of each row.
+
+    Returns:
+        The samples for the positions before (B, left) and after (B, right), and the positions after (B, right).
+    """
+    end = torch.arange(right, device=length.device) + length
+    start = torch.arange(-left, 0, device=length.device).expand(len(length), left)
+    return reflected_index(start, length), reflected_index(end, length), end
 
 
 def emphasise_wave(wave: Tensor, coefficient: float) -> Tensor:
@@ -90,3 +100,10 @@ def emphasise_frames(frames: Tensor, coefficient: float) -> Tensor:
     """The same inside every frame (..., samples); the first sample is its own predecessor (Kaldi)."""
     previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
     return frames - coefficient * previous
+
+
+def condition_frames(frames: Tensor, remove_dc: bool, preemphasis: float) -> Tensor:
+    """What is done to frames (..., samples) before the window: their mean subtracted, then emphasise_frames."""
+    if remove_dc:
+        frames = frames - frames.mean(dim=-1, keepdim=True)
+    return emphasise_frames(frames, preemphasis) if preemphasis else frames

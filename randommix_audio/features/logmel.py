@@ -6,11 +6,9 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
-from randommix_audio.features import framing, levels
+from randommix_audio.features import blocks, framing, levels
 from randommix_audio.features.filterbank import mel_filter_bank
 from randommix_audio.features.presets import PRESETS
-
-_INT16_SCALE = 2.0**-15
 
 
 class LogMel(nn.Module):
@@ -19,6 +17,11 @@ class LogMel(nn.Module):
     Padding of the edges, the cut-off below a clip's peak and normalisation look at one row and its valid
     frames only, so a row of a padded batch has the features of the clip by itself. Computes in float32
     whatever autocast or ``.half()`` say; never waits for the device; gradients flow to the waveform.
+
+    On the CPU the batch is worked through in blocks that stay in the cache (``features/blocks.py``). Where
+    autograd or ``torch.func`` must see every step, where the module is compiled or exported, and on every
+    other device, the whole batch takes each step at once: the same values up to rounding, with the frames
+    and the complex spectrum of the whole batch in memory.
 
     Args:
         sample_rate: Samples per second that the waveforms have.
@@ -64,6 +67,7 @@ class LogMel(nn.Module):
 
     window: Tensor
     bank: Tensor
+    _slices: list[tuple[slice, slice]] | None = None
 
     def __init__(
         self,
@@ -127,6 +131,8 @@ class LogMel(nn.Module):
         self.center, self.pad_mode, self.drop_last_frame = center, pad_mode, drop_last_frame
         self.wave_scale, self.remove_dc = wave_scale, remove_dc
         self.preemphasis, self.preemphasis_in = preemphasis, preemphasis_in
+        self.wave_preemphasis = preemphasis if preemphasis_in == "wave" else 0.0
+        self.frame_preemphasis = preemphasis if preemphasis_in == "frame" else 0.0
         self.log, self.floor, self.floor_mode = log, floor, floor_mode
         self.ref, self.dynamic_range, self.mean, self.std = ref, dynamic_range, mean, std
         self.normalize = normalize
@@ -176,12 +182,14 @@ class LogMel(nn.Module):
         with torch.autocast(wave.device.type, enabled=False):
             if lengths is not None:
                 lengths = lengths.to(wave.device, torch.long, non_blocking=True).clamp(0, wave.shape[1])
-            power = self._mel_power(self._prepare(wave, lengths), lengths, self.frames(wave.shape[1]))
-            if lengths is None:
-                return self._levels(power, None)
-            frames = self.frames(lengths)
-            valid = (torch.arange(power.shape[2], device=power.device) < frames[:, None])[:, None]  # (B, 1, T)
-            return self._levels(power, valid).masked_fill(~valid, self.pad_value), frames
+            frames, n_frames = None if lengths is None else self.frames(lengths), self.frames(wave.shape[1])
+            if self._goes_in_blocks(wave):
+                features = wave.new_empty((wave.shape[0], self.n_mels, n_frames), dtype=torch.float32)
+                for rows, power in blocks.mel_power(self, wave, lengths, n_frames, self._band_slices()):
+                    features[rows] = self._features(power, None if frames is None else frames[rows])
+            else:
+                features = self._features(self._mel_power(self._prepare(wave, lengths), lengths, n_frames), frames)
+            return features if frames is None else (features, frames)
 
     @overload
     def frames(self, n_samples: int) -> int: ...
@@ -272,10 +280,9 @@ class LogMel(nn.Module):
 
     def _prepare(self, wave: Tensor, lengths: Tensor | None) -> Tensor:
         """(B, N) float32 at the reference's scale, zero beyond lengths."""
-        wave = wave.float() * _INT16_SCALE if wave.dtype == torch.int16 else wave.float()
+        wave = wave.float() * blocks.INT16_SCALE if wave.dtype == torch.int16 else wave.float()
         wave = wave * self.wave_scale if self.wave_scale != 1.0 else wave
-        if self.preemphasis and self.preemphasis_in == "wave":
-            wave = framing.emphasise_wave(wave, self.preemphasis)
+        wave = framing.emphasise_wave(wave, self.wave_preemphasis) if self.wave_preemphasis else wave
         if lengths is None:
             return wave
         beyond = torch.arange(wave.shape[1], device=wave.device) >= lengths[:, None]
@@ -287,23 +294,41 @@ class LogMel(nn.Module):
             half = self.n_fft // 2
             wave = framing.pad_edges(wave, half, half, self.pad_mode, lengths)
         frames = wave.unfold(1, len(self.window), self.hop_length)[:, :n_frames]  # (B, T, frame_length)
-        if self.remove_dc:
-            frames = frames - frames.mean(dim=2, keepdim=True)
-        if self.preemphasis and self.preemphasis_in == "frame":
-            frames = framing.emphasise_frames(frames, self.preemphasis)
+        frames = framing.condition_frames(frames, self.remove_dc, self.frame_preemphasis)
         spectrum = torch.view_as_real(torch.fft.rfft(frames * self.window, n=self.n_fft))
         power = spectrum.square().sum(dim=-1)  # (B, T, n_fft // 2 + 1)
         return (power @ self.bank).transpose(1, 2)
 
+    def _band_slices(self) -> list[tuple[slice, slice]]:
+        """Where the bank has weight; looked up once, at need: a bank on meta has no values."""
+        if self._slices is None:
+            self._slices = blocks.band_slices(self.bank)
+        return self._slices
+
+    def _features(self, power: Tensor, frames: Tensor | None) -> Tensor:
+        """Mel power (B, F, T) and the frames of each row (None: all) to features."""
+        if frames is None:
+            return self._levels(power, None)
+        valid = (torch.arange(power.shape[2], device=power.device) < frames[:, None])[:, None]  # (B, 1, T)
+        return self._levels(power, valid).masked_fill(~valid, self.pad_value)
+
     def _levels(self, power: Tensor, valid: Tensor | None) -> Tensor:
-        """Mel power (B, F, T) to features; reductions run over one clip's valid frames."""
+        """Mel power (B, F, T) to levels; reductions run over one clip's valid frames."""
         level = levels.power_to_level(power, self.log, self.floor, self.floor_mode)
         reference = levels.clip_peak(level, valid) if self.ref == "max" else self._reference_level()
-        level = level - reference
+        if isinstance(reference, Tensor) or reference:
+            level = level - reference
         if self.dynamic_range is not None:
             level = torch.maximum(level, levels.clip_peak(level, valid) - self.dynamic_range)
-        level = (level - self.mean) / self.std
+        if (self.mean, self.std) != (0.0, 1.0):
+            level = (level - self.mean) / self.std
         return levels.standardise_bands(level, valid) if self.normalize else level.contiguous()
+
+    def _goes_in_blocks(self, wave: Tensor) -> bool:
+        """Whether nobody needs to see the single steps, which blocks overwrite."""
+        if torch.compiler.is_compiling() or wave.device.type != "cpu":
+            return False
+        return blocks.is_plain(wave) and not blocks.is_tracked(wave, self.window, self.bank)
 
     def _reference_level(self) -> float:
         """The level of the fixed reference power; 0 for the usual one of 1."""
