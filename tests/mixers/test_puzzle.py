@@ -63,6 +63,12 @@ def test_with_the_papers_settings_salient_blocks_are_shown_more_than_others():
     assert own[1::2, :, 2:].mean() > own[1::2, :, :2].mean() + 0.6
 
 
+@pytest.mark.parametrize(("labels", "weights"), [(2, [0.0, 1.0]), (3, [0.0, 0.5, 1.0])])
+def test_blocks_have_two_or_three_weights(labels, weights):
+    plan = rma.PuzzleMix(per="row", labels=labels).plan(torch.randn(50, 10, 24), saliency=uneven(50, 10, 24))
+    assert plan.geometry.grid.unique().tolist() == weights
+
+
 @pytest.mark.parametrize("blocks", [2, [[3, 5]], 8, 16])
 def test_transport_never_hides_what_was_salient_and_shows_more_of_it_on_the_whole(blocks):
     x, saliency = torch.randn(40, 20, 50, generator=seeded()), uneven(40, 20, 50)
@@ -162,11 +168,12 @@ def test_frames_where_only_one_row_is_valid_are_left_alone(channels):
 
 
 def test_values_in_the_padding_change_nothing():
-    x = torch.randn(6, 1, 12, 41)
-    lengths = torch.tensor([41, 30, 17, 5, 2, 0])
+    x = torch.randn(60, 1, 12, 41, generator=seeded())
+    lengths = torch.tensor([41, 30, 17, 5, 2, 0]).repeat(10)
     padded = torch.arange(41) >= lengths.view(-1, 1, 1, 1)
+    mixer = rma.PuzzleMix(per="row", blocks=8, gamma=5.0)
     plans = [
-        rma.PuzzleMix(per="row").plan(x.masked_fill(padded, value), lengths, generator=seeded(1))
+        mixer.plan(x.masked_fill(padded, value), lengths, generator=seeded(1))
         for value in (0.0, 1e4, float("inf"), float("nan"))
     ]
     for plan in plans[1:]:
@@ -255,7 +262,8 @@ def test_a_stored_plan_moves_the_same_blocks():
 
 def test_frame_labels_move_with_the_blocks():
     saliency = uneven(8, 10, 24)
-    plan = rma.PuzzleMix(blocks=4, per="row", eps=0.1).plan(torch.randn(8, 10, 24), saliency=saliency)
+    x = torch.randn(8, 10, 24, generator=seeded())
+    plan = rma.PuzzleMix(blocks=4, per="row", eps=0.1).plan(x, saliency=saliency, generator=seeded())
     at = torch.eye(24) * torch.arange(1, 9).view(-1, 1, 1)  # one class for each frame, and each row its own strength
     shown = plan.apply(at.unsqueeze(2).expand(-1, -1, 10, -1)).mean(2)
     torch.testing.assert_close(plan.mix_frames(at), shown)
