@@ -18,7 +18,7 @@ from randommix_audio.layout import LAYOUTS, resolve_layout, to_bcft
 Saliency = Tensor | str | Callable[[Tensor], Tensor]
 
 GRID = 64
-"""Points along each axis on which the spectral residual is computed, as in its paper."""
+"""The most points along an axis on which the spectral residual is computed, as in its paper."""
 
 
 class SaliencyOfBatch:
@@ -123,10 +123,11 @@ def energy(x: Tensor, lengths: Tensor | None = None) -> Tensor:
 def spectral_residual(x: Tensor, lengths: Tensor | None = None) -> Tensor:
     """What is unexpected in the spectrum of a picture: its log amplitude less that of its neighbourhood.
 
-    Hou and Zhang 2007, "Saliency detection: A spectral residual approach", equations 6 to 10, of the picture that
-    `energy` gives. As in the paper the picture is made smaller first, to at most 64 points along each axis, here the
-    valid frames alone: a row has the same saliency however much it is padded. Saliency is smoothed by a Gaussian of 2.5
-    of these points.
+    Hou and Zhang 2007, "Saliency detection: A spectral residual approach", section 2.3, of the picture that `energy`
+    gives. As in the paper the picture is made smaller first, to at most 64 points along each axis, and saliency is
+    smoothed by a Gaussian of 8 of these points. Here only the valid frames are looked at, so that a row has the same
+    saliency however much it is padded, and they go on in their mirror image, because the jump from the end of a clip to
+    its start would stand out most.
 
     Args:
         x: (B, C, F, T).
@@ -138,21 +139,24 @@ def spectral_residual(x: Tensor, lengths: Tensor | None = None) -> Tensor:
     batch, _, freq, time = x.shape
     valid = torch.full((batch,), time, device=x.device) if lengths is None else lengths
     level = torch.nan_to_num(energy(x, lengths), 0.0, 0.0, 0.0).clamp(min=0)
-    small = F.interpolate(level[:, None], size=(min(freq, GRID), time), mode="area")[:, 0]
-    points = valid.clamp(1, GRID)
-    small = _sampled(small, valid, points)
-    spectrum = torch.fft.fft2(small)
+    bands, points = min(freq, GRID), valid.clamp(1, GRID)
+    small = _sampled(F.interpolate(level[:, None], size=(bands, time), mode="area")[:, 0], valid, points)
+    along_freq, along_time = _cosines(torch.full_like(valid, bands), bands), _cosines(points, GRID)
+    spectrum = along_freq @ small @ along_time.mT
     amplitude = spectrum.abs()
-    # Rounding leaves noise where the spectrum is empty; below this floor it is taken for the nothing that it is.
+    # Rounding leaves noise where the spectrum is empty: what lies below this floor is nothing, and has no logarithm.
     floor = (1e-6 * amplitude.amax((1, 2), keepdim=True)).clamp(min=torch.finfo(torch.float32).tiny)
-    log_amplitude = torch.maximum(amplitude, floor).log()
-    around = F.avg_pool2d(F.pad(log_amplitude[:, None], (1, 1, 1, 1), mode="circular"), 3, stride=1)[:, 0]
-    phase = spectrum / torch.maximum(amplitude, floor)
-    salient = torch.fft.ifft2(phase * (log_amplitude - around).exp()).abs().square()
-    salient = smoothed(salient, 2.5)
-    salient = F.interpolate(salient[:, None], size=(freq, salient.shape[2]), mode="bilinear")[:, 0]
-    centre = torch.arange(time, device=x.device) + 0.5
-    position = centre * (points / valid.clamp(min=1))[:, None] - 0.5
+    present = (amplitude > floor).float()
+    log_amplitude = torch.maximum(amplitude, floor).log() * present
+    around = _with_neighbours(log_amplitude) / _with_neighbours(present).clamp(min=1)
+    half = torch.ones(GRID, device=x.device)
+    half[0] = 0.5  # the constant counts once, every other cosine to both sides
+    residual = spectrum.sign() * (log_amplitude - around).exp() * present * half[:bands, None] * half
+    salient = (along_freq.mT @ residual @ along_time).square()
+    inside = (torch.arange(GRID, device=x.device) < points[:, None, None]).float()
+    salient = smoothed(salient, 8.0) / smoothed(inside, 8.0)
+    salient = F.interpolate(salient[:, None], size=(freq, GRID), mode="bilinear")[:, 0]
+    position = (torch.arange(time, device=x.device) + 0.5) * (points / valid.clamp(min=1))[:, None] - 0.5
     return _between(salient, torch.minimum(position.clamp(min=0), points[:, None] - 1))
 
 
@@ -299,13 +303,27 @@ def _beyond(lengths: Tensor, time: int) -> Tensor:
 
 
 def _sampled(values: Tensor, valid: Tensor, points: Tensor) -> Tensor:
-    """The valid frames of (B, R, T) as `points`, (B,), means of equal stretches, mirrored on to (B, R, GRID)."""
+    """The valid frames of (B, R, T) as `points`, (B,) at most GRID, means of equal stretches, (B, R, GRID)."""
     total = F.pad(values.cumsum(2), (1, 0))
-    column = torch.arange(GRID, device=values.device) % (2 * points[:, None])
-    point = torch.minimum(column, 2 * points[:, None] - 1 - column)
     step = (valid / points)[:, None]
-    stretch = _between(total, (point + 1) * step) - _between(total, point * step)
-    return stretch / step.clamp(min=torch.finfo(torch.float32).tiny)[:, None]
+    edge = torch.minimum(torch.arange(GRID + 1, device=values.device) * step, valid[:, None])
+    return _between(total, edge).diff(dim=2) / step.clamp(min=torch.finfo(torch.float32).tiny)[:, None]
+
+
+def _cosines(points: Tensor, size: int) -> Tensor:
+    """Cosines over `points`, (n,), as rows of (n, size, size): the spectrum of what goes on in its mirror image."""
+    count = torch.arange(size, device=points.device)
+    inside = count < points[:, None]
+    angle = torch.pi * count[:, None] * (count + 0.5) / points[:, None, None]
+    return angle.cos() * inside[:, :, None] * inside[:, None, :]
+
+
+def _with_neighbours(values: Tensor) -> Tensor:
+    """Sums over 3 x 3 places of a spectrum (B, R, N), which is mirrored at its start and 0 beyond its end."""
+    padded = F.pad(values, (1, 1, 1, 1))
+    padded[:, 0] = padded[:, 2]
+    padded[:, :, 0] = padded[:, :, 2]
+    return 9 * F.avg_pool2d(padded[:, None], 3, stride=1)[:, 0]
 
 
 def _between(values: Tensor, position: Tensor) -> Tensor:
