@@ -1,0 +1,73 @@
+"""The hooks that a model gets: one for its input, one for each layer."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from randommix_audio.hidden.plan import HiddenPlan
+
+
+class Order:
+    """What all hooks of a model look at: the plan that they carry out, or None.
+
+    All look at one object, so that code compiled for one layer tells the compiler which sizes vary for the others.
+    """
+
+    def __init__(self) -> None:
+        self.plan: HiddenPlan | None = None
+
+
+class LayerTap:
+    """The hook of one layer: it mixes the layer's output while a plan names it and the layer is in training mode.
+
+    A copy of a model, deep or pickled, has copies of the hooks, and these never get a plan: it is not mixed.
+    """
+
+    def __init__(self, name: str, order: Order, time_axis: int | None = None) -> None:
+        self.name = name
+        self.order = order
+        self.time_axis = time_axis
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
+        """The layer's output, mixed; None leaves it as it is."""
+        plan = self.order.plan
+        if plan is None or plan.layer != self.name or not module.training:
+            return None
+        if isinstance(output, Tensor):
+            return self._mixed(plan, output)
+        if not isinstance(output, tuple | list) or not output or not isinstance(output[0], Tensor):
+            raise TypeError(
+                f"layer {self.name!r} gives a {type(output).__name__}; a layer to mix gives a tensor, or a tuple whose "
+                "first entry is one"
+            )
+        make = getattr(output, "_make", type(output))  # _make: a named tuple
+        return make([self._mixed(plan, output[0]), *output[1:]])
+
+    def _mixed(self, plan: HiddenPlan, x: Tensor) -> Tensor:
+        try:
+            return plan.mix_map(x, self.time_axis)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"layer {self.name!r} gave a map of shape {tuple(x.shape)}: {error}") from error
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "LayerTap":
+        return type(self)(self.name, Order(), self.time_axis)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.name, Order(), self.time_axis)
+
+
+class InputTap(LayerTap):
+    """The hook before the model: it mixes the first tensor among the arguments."""
+
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """The model's arguments, the first tensor mixed; None leaves them as they are."""
+        plan = self.order.plan
+        if plan is None or plan.layer != self.name or not module.training:
+            return None
+        for index, value in enumerate(args):
+            if isinstance(value, Tensor):
+                return (*args[:index], plan.mix_input(value), *args[index + 1 :]), kwargs
+        for name, value in kwargs.items():
+            if isinstance(value, Tensor):
+                return args, {**kwargs, name: plan.mix_input(value)}
+        raise TypeError("the model was called without a tensor among its arguments, which the plan would mix")
