@@ -13,6 +13,7 @@ from randommix_audio.draws import step_generator
 from randommix_audio.features import LogMel
 from randommix_audio.mixers import (
     MIXERS,
+    CoMixup,
     CutMix,
     Cutout,
     FMix,
@@ -24,6 +25,7 @@ from randommix_audio.mixers import (
     RandomMix,
     ResizeMix,
     SaliencyMix,
+    TimeConcat,
     TimeCutMix,
     build,
 )
@@ -43,6 +45,7 @@ def __getattr__(name: str) -> ModuleType:
 
 __all__ = [
     "MIXERS",
+    "CoMixup",
     "CutMix",
     "Cutout",
     "FMix",
@@ -56,6 +59,7 @@ __all__ = [
     "RandomMix",
     "ResizeMix",
     "SaliencyMix",
+    "TimeConcat",
     "TimeCutMix",
     "__version__",
     "build",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from randommix_audio import targets
+from randommix_audio import sequences, targets
 from randommix_audio.geometry import Geometry, Size, Untouched, move, pack, unpack
 from randommix_audio.geometry.in_place import is_tracked
 from randommix_audio.layout import (
@@ -24,6 +24,8 @@ METHODS = (
     *("none", "mixup", "cutmix", "time_cutmix", "freq_cutmix", "resizemix", "fmix", "randommix"),
     *("time_concat", "cutout", "saliencymix", "puzzlemix", "comixup", "manifoldmix", "patchup"),
 )
+# Methods after which neither transcript describes the whole mix.
+PARTIAL = ("cutmix", "time_cutmix", "resizemix", "fmix", "saliencymix", "puzzlemix", "comixup", "patchup")
 
 
 class MixedTargets:
@@ -74,6 +76,36 @@ class MixedTargets:
         """One target for each mixed row; see `randommix_audio.targets.mix_targets`."""
         return targets.mix_targets(self.sources, self.share, target, num_classes, kind)
 
+    @property
+    def transcripts(self) -> sequences.MixedRows:
+        """Which transcripts each row is scored against, and how much each of them counts."""
+        return sequences.MixedRows(self.sources, self.share)
+
+    def ctc_loss(
+        self, log_probs: Tensor, target: Tensor, target_lengths: Tensor, input_lengths: Tensor, **options: Any
+    ) -> Tensor:
+        """CTC loss against both transcripts, the encoder run once; see `randommix_audio.sequences.ctc_loss`."""
+        return sequences.ctc_loss(self.transcripts, log_probs, target, target_lengths, input_lengths, **options)
+
+    def attention_loss(
+        self, decoder: Callable[[Any, Tensor], Tensor], encoded: Any, target: Tensor, **options: Any
+    ) -> Tensor:
+        """Cross entropy of a decoder run for both transcripts; see `randommix_audio.sequences.attention_loss`."""
+        return sequences.attention_loss(self.transcripts, decoder, encoded, target, **options)
+
+    def transducer_loss(
+        self,
+        joint: Callable[[Any, Tensor], Tensor],
+        encoded: Any,
+        target: Tensor,
+        target_lengths: Tensor,
+        encoded_lengths: Tensor,
+        **options: Any,
+    ) -> Tensor:
+        """Transducer loss against both transcripts; see `randommix_audio.sequences.transducer_loss`."""
+        rows = self.transcripts
+        return sequences.transducer_loss(rows, joint, encoded, target, target_lengths, encoded_lengths, **options)
+
     def accuracy(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Share-weighted accuracy in [0, 1]; see `randommix_audio.targets.mixed_accuracy`."""
         return targets.mixed_accuracy(self.sources, self.share, prediction, target)
@@ -96,6 +128,7 @@ class MixPlan(MixedTargets):
         size: Channels, bins and frames of the batch that the plan was drawn for.
         layout: Its axis order.
         lengths: (B,) long, valid frames of each output row; None where the batch has no lengths.
+        mixed_rows: (m,) long, the rows that may have a share of another source; None: any row may.
     """
 
     sources: Tensor
@@ -106,6 +139,7 @@ class MixPlan(MixedTargets):
     layout: str
     lengths: Tensor | None = None
     drawn: Tensor | None = None
+    mixed_rows: Tensor | None = None
 
     @property
     def method(self) -> str | list[str]:
@@ -119,6 +153,26 @@ class MixPlan(MixedTargets):
         """Weights of the sources, float32, broadcastable to (K, B, C, F, T); made anew at each call."""
         return self._each_source(self.geometry.weights(self.size))
 
+    @property
+    def transcripts(self) -> sequences.MixedRows:
+        """Which transcripts each row is scored against: a source's weight is its share where both are valid.
+
+        Raises:
+            ValueError: If the plan holds a method that leaves neither transcript whole.
+        """
+        if partial := [name for name in self.candidates if name in PARTIAL]:
+            raise ValueError(
+                f"{', '.join(partial)} covers or moves parts of both utterances, so that neither transcript fits the "
+                "mix: for transcripts use mixup, freq_cutmix, time_concat or manifoldmix"
+            )
+        overlap = self.geometry.overlap()
+        both = torch.full((self.batch,), self.size.time, device=self.share.device)
+        both = both if overlap is None else torch.minimum(overlap, both)
+        area = (self.size.freq * both).clamp(min=1)
+        others = (self.geometry.areas(self.size, both).expand(-1, self.batch) / area).clamp(0, 1)
+        share = self._each_source(torch.cat([(1 - others.sum(0, keepdim=True)).clamp(min=0), others]))
+        return sequences.MixedRows(self.sources, share, self.mixed_rows, self.geometry.joined())
+
     def apply(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """Mix a batch as planned.
 
@@ -129,7 +183,8 @@ class MixPlan(MixedTargets):
                 to get memory for every batch.
 
         Returns:
-            A new tensor (or `out`) of the shape, dtype and device of `x`. `x` is not modified.
+            A new tensor (or `out`) of the shape, dtype and device of `x`; with time_concat of more frames. `x` is not
+            modified.
 
         Raises:
             TypeError: If `x` is not floating-point.
@@ -149,25 +204,29 @@ class MixPlan(MixedTargets):
             )
         if out is x:
             raise ValueError("out must be another tensor than x, which is read while the mix is written")
-        if out is not None and (out.shape != x.shape or out.dtype != x.dtype):
-            raise ValueError(f"out must be {tuple(x.shape)} {x.dtype}, got {tuple(out.shape)} {out.dtype}")
+        shape = [self.geometry.output_time(n) if axis == "T" else n for axis, n in zip(layout, x.shape, strict=True)]
+        if out is not None and (list(out.shape) != shape or out.dtype != x.dtype):
+            raise ValueError(f"out must be {tuple(shape)} {x.dtype}, got {tuple(out.shape)} {out.dtype}")
         if not is_tracked(x) and (out is None or not is_tracked(out)):
-            out = torch.empty_like(x) if out is None else out
+            if out is None:
+                out = torch.empty_like(x) if shape == list(x.shape) else x.new_empty(shape)
             self.geometry.mix_into(to_bcft(out, layout), canonical, self.sources)
             return out
         mixed = from_bcft(self.geometry.mix_batch(canonical, self.sources), layout)
         if out is not None:
             return out.copy_(mixed)
+        if mixed.shape != x.shape:
+            return mixed.contiguous()
         strides = torch.empty_like(x, device="meta").stride()
         return mixed if mixed.stride() == strides else torch.empty_like(x).copy_(mixed)
 
     def mix_frames(self, target: Tensor, hop: int = 1, num_classes: int | None = None) -> Tensor:
         """Frame labels of the mixed batch; see `randommix_audio.targets.mix_frames`."""
         weights = self.geometry.label_weights(self.size)
-        weights = self._each_source(weights.expand(-1, self.batch, -1, self.size.time))
+        weights = self._each_source(weights.expand(-1, self.batch, -1, self.geometry.output_time(self.size.time)))
         frames = self.geometry.label_frames(self.size)
         frames = None if frames is None else self._each_source(frames.expand(-1, self.batch, -1, -1))
-        return targets.mix_frames(self.sources, weights, target, hop, num_classes, frames)
+        return targets.mix_frames(self.sources, weights, target, hop, num_classes, frames, self.size.time)
 
     def _each_source(self, values: Tensor) -> Tensor:
         """Give the sources that the drawn method does not use, (K, ...), an entry of 0."""
@@ -182,6 +241,7 @@ class MixPlan(MixedTargets):
             share=self.share.to(device),
             geometry=move(self.geometry, device),
             lengths=None if self.lengths is None else self.lengths.to(device),
+            mixed_rows=None if self.mixed_rows is None else self.mixed_rows.to(device),
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -200,6 +260,7 @@ class MixPlan(MixedTargets):
             "drawn": self.drawn,
             "shape": torch.tensor([*self.size, LAYOUTS.index(self.layout)]),
             "lengths": self.lengths,
+            "mixed_rows": self.mixed_rows,
         }
         return {name: value for name, value in state.items() if value is not None}
 
@@ -213,7 +274,7 @@ class MixPlan(MixedTargets):
         needed = {"sources", "share", "geometry", "candidates", "shape"}
         if missing := needed - state.keys():
             raise ValueError(f"not the state of a MixPlan: {', '.join(sorted(missing))} is missing")
-        if unknown := state.keys() - needed - {"lengths", "drawn"}:
+        if unknown := state.keys() - needed - {"lengths", "drawn", "mixed_rows"}:
             raise ValueError(f"not the state of a MixPlan of this version: {', '.join(sorted(unknown))} is unknown")
         *size, layout = state["shape"].tolist()
         if len(size) != len(Size._fields):
@@ -227,6 +288,7 @@ class MixPlan(MixedTargets):
             layout=LAYOUTS[layout],
             lengths=state.get("lengths"),
             drawn=state.get("drawn"),
+            mixed_rows=state.get("mixed_rows"),
         )
 
     def __repr__(self) -> str:
@@ -252,4 +314,5 @@ def identity_plan(
         size=Size(*size),
         layout=layout,
         lengths=lengths,
+        mixed_rows=here[:0],
     )

@@ -24,32 +24,66 @@ class MixedRows:
         sources: (K, B) long.
         share: (K, B) float32, the weights of the sources' transcripts; columns sum to 1.
         mixed: (m,) long, rows that may have a share of another source; None: any row may.
+        joined: (B,) bool, rows whose audio is followed by that of sources[1], and whose own transcript is too; None: no
+            row.
     """
 
-    def __init__(self, sources: Tensor, share: Tensor, mixed: Tensor | None) -> None:
-        self.sources, self.share, self.mixed = sources, share, mixed
+    def __init__(
+        self, sources: Tensor, share: Tensor, mixed: Tensor | None = None, joined: Tensor | None = None
+    ) -> None:
+        self.sources, self.share, self.mixed, self.joined = sources, share, mixed, joined
 
-    def total(self, per_row: Callable[[Any, Tensor], Tensor], encoded: Any) -> Tensor:
+    def total(self, per_row: "PerRow", encoded: Any) -> Tensor:
         """Share-weighted sum over the sources of what `per_row` gives.
 
         Args:
-            per_row: Of (encoded, source): what the encoder gave for some rows, and the rows, (b,) long, against whose
-                transcripts these are scored; gives (b, ...) values.
+            per_row: Of (encoded, source, k): what the encoder gave for some rows, and their k-th sources, (b,) long,
+                against whose transcripts they are scored; gives (b, ...) values.
             encoded: Tensors, or tuples, lists and dicts of tensors, with B rows first; the rest is passed on as it is.
 
         Returns:
             (B, ...) float32 or wider.
         """
-        values = per_row(encoded, self.sources[0])
-        total = _weighted(values, self.share[0])
-        for source, share in zip(self.sources[1:], self.share[1:], strict=True):
+        total = _weighted(per_row(encoded, self.sources[0], 0), self.share[0])
+        for k in range(1, self.sources.shape[0]):
+            source, share = self.sources[k], self.share[k]
             if self.mixed is None:
-                total = total + _weighted(per_row(encoded, source), share)
+                total = total + _weighted(per_row(encoded, source, k), share)
             elif self.mixed.shape[0]:
                 some = _rows(encoded, self.mixed, self.sources.shape[1])
-                values = per_row(some, source.index_select(0, self.mixed))
+                values = per_row(some, source.index_select(0, self.mixed), k)
                 total = total.index_add(0, self.mixed, _weighted(values, share.index_select(0, self.mixed)))
         return total
+
+
+PerRow = Callable[[Any, Tensor, int], Tensor]
+
+
+class Transcripts:
+    """The transcripts of a batch, and those of its rows as they are after mixing.
+
+    Args:
+        rows: Which rows are joined.
+        target: (B, U) symbols.
+        lengths: (B,); None where no row is joined and nobody asks for them.
+        pad: What stands behind the end of a joined transcript.
+
+    Raises:
+        ValueError: If rows are joined and there are no lengths.
+    """
+
+    def __init__(self, rows: MixedRows, target: Tensor, lengths: Tensor | None, pad: int) -> None:
+        self._plain = self._own = target, lengths
+        if rows.joined is not None:
+            if lengths is None:
+                raise ValueError("this plan joins transcripts, which needs target_lengths")
+            self._own = join_transcripts(target, lengths, rows.sources[1], rows.joined, pad)
+
+    def of(self, source: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Symbols and lengths of the k-th sources; of the row itself as joined. Lengths are empty where not given."""
+        target, lengths = self._plain if k else self._own
+        some = source.new_empty(0) if lengths is None else lengths.index_select(0, source)
+        return target.index_select(0, source), some
 
 
 def ctc_loss(
@@ -79,13 +113,14 @@ def ctc_loss(
         ValueError: If a shape or the reduction is another.
     """
     _check(rows, reduction, log_probs=log_probs, target=target, lengths=target_lengths, input_lengths=input_lengths)
+    transcripts = Transcripts(rows, target, target_lengths, blank)
 
-    def per_row(encoded: Any, source: Tensor) -> Tensor:
+    def per_row(encoded: Any, source: Tensor, k: int) -> Tensor:
         frames, frame_lengths = encoded
-        lengths = target_lengths.index_select(0, source)
+        symbols, lengths = transcripts.of(source, k)
         values = F.ctc_loss(
             frames.transpose(0, 1),
-            target.index_select(0, source),
+            symbols,
             frame_lengths,
             lengths,
             blank,
@@ -105,6 +140,7 @@ def attention_loss(
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
     reduction: str = "mean",
+    target_lengths: Tensor | None = None,
 ) -> Tensor:
     """Cross entropy of a decoder that attends to a mixed batch: the encoder runs once, the decoder for each source.
 
@@ -118,14 +154,16 @@ def attention_loss(
         label_smoothing: See `torch.nn.functional.cross_entropy`.
         reduction: "mean" is the mean over tokens, as `cross_entropy` takes it, both sums weighted by the shares;
             "batchmean" the sum by the rows; "sum"; "none" gives (B,) sums over tokens.
+        target_lengths: (B,) symbols of each transcript; needed where rows are joined.
 
     Raises:
         ValueError: If a shape or the reduction is another.
     """
     _check(rows, reduction, target=target)
+    transcripts = Transcripts(rows, target, target_lengths, ignore_index)
 
-    def per_row(some: Any, source: Tensor) -> Tensor:
-        wanted = target.index_select(0, source)
+    def per_row(some: Any, source: Tensor, k: int) -> Tensor:
+        wanted, _ = transcripts.of(source, k)
         logits = decoder(some, wanted)
         if logits.shape[:2] != wanted.shape:
             raise ValueError(
@@ -176,11 +214,11 @@ def transducer_loss(
     """
     _check(rows, reduction, target=target, lengths=target_lengths, encoded_lengths=encoded_lengths)
     measure = _torchaudio_transducer_loss() if criterion is None else criterion
+    transcripts = Transcripts(rows, target, target_lengths, 0)
 
-    def per_row(some: Any, source: Tensor) -> Tensor:
+    def per_row(some: Any, source: Tensor, k: int) -> Tensor:
         inputs, lengths = some
-        wanted = target.index_select(0, source)
-        symbols = target_lengths.index_select(0, source)
+        wanted, symbols = transcripts.of(source, k)
         logits = joint(inputs, wanted)
         return measure(logits, wanted.int(), lengths.int(), symbols.int(), blank=blank, reduction="none")
 

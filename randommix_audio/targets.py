@@ -166,6 +166,7 @@ def mix_frames(
     hop: int = 1,
     num_classes: int | None = None,
     frames: Tensor | None = None,
+    source_time: int | None = None,
 ) -> Tensor:
     """Frame labels of the mixed batch: they follow the weights over time and move where a source was moved.
 
@@ -178,6 +179,7 @@ def mix_frames(
         hop: Frames for each label.
         num_classes: The number of classes C, for class indices.
         frames: (K, B, R, T) long, the source's frame that stands at each frame; None: frames stay where they are.
+        source_time: Frames that `target` labels, where the mix is longer; None: T.
 
     Returns:
         (B, C, T'), or (B, T') for labels of a single class: weights averaged over the frames that each label covers.
@@ -187,8 +189,8 @@ def mix_frames(
     """
     _check_rows(sources, target, "target")
     if target.ndim == 2 and (target.is_floating_point() or target.dtype == torch.bool):
-        return mix_frames(sources, weights, target.unsqueeze(1), hop, num_classes, frames).squeeze(1)
-    time = weights.shape[3]
+        return mix_frames(sources, weights, target.unsqueeze(1), hop, num_classes, frames, source_time).squeeze(1)
+    time = source_time or weights.shape[3]
     labels = -(-time // hop)
     if target.shape[-1] != labels:
         raise ValueError(
@@ -197,7 +199,7 @@ def mix_frames(
         )
     values = _as_scores(target, num_classes, classes_last=False)
     weights = weights.to(values.dtype)
-    total = torch.zeros_like(values)
+    total = values.new_zeros(*values.shape[:2], -(-weights.shape[3] // hop))
     for k, source in enumerate(sources):
         theirs = values.index_select(0, source)
         if frames is None:
@@ -206,27 +208,28 @@ def mix_frames(
             at = frames[k].flatten(1)[:, None, :].expand(-1, theirs.shape[1], -1)
             total = total + (theirs.gather(2, at).unflatten(2, weights[k].shape[1:]) * weights[k][:, None]).sum(2)
         else:
-            total = total + theirs @ _flow(weights[k], frames[k], hop)
+            total = total + theirs @ _flow(weights[k], frames[k], hop, labels)
     return total
 
 
-def _flow(weights: Tensor, frames: Tensor, hop: int) -> Tensor:
-    """How much of each label of a source (first) each label gets (second), (B, T', T'), without a value per sample.
+def _flow(weights: Tensor, frames: Tensor, hop: int, labels: int) -> Tensor:
+    """How much of each label of a source (first) each label gets (second), (B, L, T'), without a value per sample.
 
     Args:
         weights: (B, R, T) what the source counts for each frame.
         frames: (B, R, T) long, the source's frame that stands there.
         hop: Frames for each label.
+        labels: L, labels of the source.
     """
     time = weights.shape[2]
-    labels = -(-time // hop)
+    wanted = -(-time // hop)
     label = torch.arange(time, device=frames.device) // hop
-    covered = torch.full((labels,), hop, device=frames.device)
-    covered[-1] = time - hop * (labels - 1)
+    covered = torch.full((wanted,), hop, device=frames.device)
+    covered[-1] = time - hop * (wanted - 1)
     source = (frames // hop).clamp(0, labels - 1)
-    flow = torch.zeros(source.shape[0], labels * labels, dtype=weights.dtype, device=source.device)
-    flow.scatter_add_(1, (source * labels + label).flatten(1), (weights / covered[label]).flatten(1))
-    return flow.view(-1, labels, labels)
+    flow = torch.zeros(source.shape[0], labels * wanted, dtype=weights.dtype, device=source.device)
+    flow.scatter_add_(1, (source * wanted + label).flatten(1), (weights / covered[label]).flatten(1))
+    return flow.view(-1, labels, wanted)
 
 
 def _pool(per_frame: Tensor, hop: int) -> Tensor:

@@ -9,7 +9,9 @@ from randommix_audio.geometry.base import Geometry, Size, Span
 from randommix_audio.geometry.blocks import Blocks, block_sizes, pool_blocks
 from randommix_audio.geometry.grouped import Grouped
 from randommix_audio.geometry.holes import Holes
+from randommix_audio.geometry.joined import Joined
 from randommix_audio.geometry.pairs import Box, Constant, Mask, ResizedBox, Untouched
+from randommix_audio.geometry.patches import Patches
 from randommix_audio.geometry.storage import move, pack, unpack
 
 __all__ = [
@@ -19,7 +21,9 @@ __all__ = [
     "Geometry",
     "Grouped",
     "Holes",
+    "Joined",
     "Mask",
+    "Patches",
     "ResizedBox",
     "Size",
     "Span",

@@ -65,6 +65,18 @@ class Geometry:
         """K - 1, the sources of a row besides itself."""
         return 1
 
+    def output_time(self, time: int) -> int:
+        """Frames of the mix of a batch of T frames."""
+        return time
+
+    def overlap(self) -> Tensor | None:
+        """(n,) frames over which a row is mixed with its partner, for methods that mix every frame; None: all."""
+        return None if self.span is None else self.span.both
+
+    def joined(self) -> Tensor | None:
+        """(n,) bool, rows that are followed by their partner; None: no row is."""
+        return None
+
     def own_weight(self, size: Size) -> Tensor:
         """Weight of the row itself, float32 or bool, broadcastable to (n, C, F, T); `span` not yet regarded."""
         raise TypeError(f"{type(self).__name__} defines no weight")

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from randommix_audio.geometry.base import Geometry, Size
+from randommix_audio.geometry.joined import Joined
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,19 +30,39 @@ class Grouped(Geometry):
     def others(self) -> int:
         return max(part.others for part in self.parts)
 
+    def output_time(self, time: int) -> int:
+        return max(part.output_time(time) for part in self.parts)
+
+    def overlap(self) -> Tensor | None:
+        overlaps = [part.overlap() for part in self.parts]
+        if all(overlap is None for overlap in overlaps):
+            return None
+        whole = torch.full((1,), torch.iinfo(torch.int64).max, device=self.inverse.device)
+        return self._in_order(self._each_row([whole if one is None else one for one in overlaps], 0), 0)
+
+    def joined(self) -> Tensor | None:
+        joined = [part.joined() for part in self.parts]
+        if all(one is None for one in joined):
+            return None
+        none = torch.zeros(1, dtype=torch.bool, device=self.inverse.device)
+        return self._in_order(self._each_row([none if one is None else one for one in joined], 0), 0)
+
     def weights(self, size: Size) -> Tensor:
         weights = [part.weights(size) for part in self.parts]
         channels = max(weight.shape[2] for weight in weights)
-        same = [weight.expand(-1, -1, channels, size.freq, size.time) for weight in weights]
-        return self._in_order(self._alike(same), 1)
+        same = [
+            weight.expand(-1, -1, channels, size.freq, part.output_time(size.time))
+            for part, weight in zip(self.parts, weights, strict=True)
+        ]
+        return self._in_order(self._alike(_as_long(same, self.output_time(size.time))), 1)
 
     def areas(self, size: Size, both: Tensor) -> Tensor:
         areas = [part.areas(size, both[rows]) for rows, part in zip(self.groups, self.parts, strict=True)]
         return self._in_order(_with_sources(self._each_row(areas, 1), self.others), 1)
 
     def label_weights(self, size: Size) -> Tensor:
-        weights = [part.label_weights(size).expand(-1, -1, -1, size.time) for part in self.parts]
-        return self._in_order(self._alike(_with_bands(weights)), 1)
+        weights = [part.label_weights(size).expand(-1, -1, -1, part.output_time(size.time)) for part in self.parts]
+        return self._in_order(self._alike(_with_bands(_as_long(weights, self.output_time(size.time)))), 1)
 
     def label_frames(self, size: Size) -> Tensor | None:
         moved = [part.label_frames(size) for part in self.parts]
@@ -53,36 +74,39 @@ class Grouped(Geometry):
             still.expand(part.others + 1, 1, most, -1) if one is None else one
             for part, one, most in zip(self.parts, moved, bands, strict=True)
         ]
-        return self._in_order(self._alike(_with_bands(frames)), 1)
+        return self._in_order(self._alike(_with_bands(_as_long(frames, self.output_time(size.time)))), 1)
 
     def warp(self, source: Tensor, k: int) -> Tensor:
-        rows_and_parts = zip(self.groups, self.parts, strict=True)
-        return self._in_order(
-            [
-                part.warp(source.index_select(0, rows), k) if k <= part.others else source.index_select(0, rows)
-                for rows, part in rows_and_parts
-            ],
-            0,
-        )
+        moved = [
+            part.warp(source.index_select(0, rows), k) if k <= part.others else source.index_select(0, rows)
+            for rows, part in zip(self.groups, self.parts, strict=True)
+        ]
+        return self._in_order(_as_long(moved, self.output_time(source.shape[3])), 0)
 
     def mix_batch(self, x: Tensor, sources: Tensor) -> Tensor:
         mixed = []
         for rows, part in zip(self.groups, self.parts, strict=True):
             of_group = sources.index_select(1, rows)[1 : 1 + part.others]
             mixed.append(part.mix(x.index_select(0, rows), *(x.index_select(0, source) for source in of_group)))
-        return self._in_order(mixed, 0)
+        return self._in_order(_as_long(mixed, self.output_time(x.shape[3]), self._fill()), 0)
 
     def mix_into(self, out: Tensor, x: Tensor, sources: Tensor, rows: Tensor | None = None) -> None:
         mixed = x.new_empty(sum(group.shape[0] for group in self.groups), *out.shape[1:])
         first = 0
         for group, part in zip(self.groups, self.parts, strict=True):
             end = first + group.shape[0]
-            part.mix_into(mixed[first:end], x, sources.index_select(1, group), group)
+            own_time = part.output_time(x.shape[3])
+            part.mix_into(mixed[first:end, ..., :own_time], x, sources.index_select(1, group), group)
+            mixed[first:end, ..., own_time:] = self._fill()
             first = end
         torch.index_select(mixed, 0, self.inverse, out=out)
 
     def fits(self, size: Size, drawn: Size) -> bool:
         return all(part.fits(size, drawn) for part in self.parts)
+
+    def _fill(self) -> float:
+        """What stands behind a row where another one's output is longer."""
+        return next((part.fill for part in self.parts if isinstance(part, Joined)), 0.0)
 
     def _alike(self, values: Sequence[Tensor]) -> list[Tensor]:
         """Give every part an entry for each row and for each of the K sources; a missing source has 0."""
@@ -98,6 +122,13 @@ class Grouped(Geometry):
 
     def _in_order(self, values: Sequence[Tensor], axis: int) -> Tensor:
         return torch.cat(list(values), axis).index_select(axis, self.inverse)
+
+
+def _as_long(values: Sequence[Tensor], time: int, fill: float = 0.0) -> list[Tensor]:
+    """Pad the last axis, frames, to the longest output."""
+    return [
+        value if value.shape[-1] == time else F.pad(value, [0, time - value.shape[-1]], value=fill) for value in values
+    ]
 
 
 def _with_sources(values: Sequence[Tensor], count: int) -> list[Tensor]:

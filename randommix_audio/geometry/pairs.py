@@ -162,8 +162,7 @@ class ResizedBox(Box):
 
     def _gather(self, out: Tensor, x: Tensor, partner: Tensor, part: slice) -> None:
         bins, frames = (take_rows(self._positions(axis, x.shape[2 + axis]), part) for axis in (0, 1))
-        rows = _gather_bins(x, partner[part], bins, self.linear)
-        out.copy_(_gather_resized(rows, frames, 3, self.linear))
+        _gather_resized(_gather_bins(x, partner[part], bins, self.linear), frames, 3, self.linear, out=out)
 
     def label_frames(self, size: Size) -> Tensor:
         theirs = self._positions(1, size.time)
@@ -180,14 +179,14 @@ class ResizedBox(Box):
         return torch.minimum(position.clamp(min=0), last.clamp(min=0).to(position.dtype))
 
 
-def _gather_resized(x: Tensor, position: Tensor, axis: int, linear: bool) -> Tensor:
+def _gather_resized(x: Tensor, position: Tensor, axis: int, linear: bool, out: Tensor | None = None) -> Tensor:
     """Read rows at places of their own along an axis, (n or 1, m); (n, C, F, m) for axis 3."""
     shape = [-1, 1, 1, 1]
     shape[axis] = position.shape[1]
     target = list(x.shape)
     target[axis] = position.shape[1]
     low = position.long().view(shape)
-    below = x.gather(axis, low.expand(target))
+    below = x.gather(axis, low.expand(target)) if out is None else torch.gather(x, axis, low.expand(target), out=out)
     if not linear:
         return below
     above = x.gather(axis, position.ceil().long().view(shape).expand(target))

@@ -2,6 +2,8 @@
 
 from randommix_audio.mixers.base import Mixer
 from randommix_audio.mixers.block import CutMix, FreqCutMix, ResizeMix, TimeCutMix
+from randommix_audio.mixers.comixup import CoMixup
+from randommix_audio.mixers.concat import TimeConcat
 from randommix_audio.mixers.cutout import Cutout
 from randommix_audio.mixers.fourier import FMix
 from randommix_audio.mixers.linear import Mixup, NoMix
@@ -12,6 +14,7 @@ from randommix_audio.mixers.saliency import SaliencyMix
 
 __all__ = [
     "MIXERS",
+    "CoMixup",
     "CutMix",
     "Cutout",
     "FMix",
@@ -23,6 +26,7 @@ __all__ = [
     "RandomMix",
     "ResizeMix",
     "SaliencyMix",
+    "TimeConcat",
     "TimeCutMix",
     "build",
 ]

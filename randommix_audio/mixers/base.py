@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -13,6 +13,9 @@ from randommix_audio.layout import LAYOUTS, resolve_layout, to_bcft
 from randommix_audio.pairing import PAIRINGS, draw_partners
 from randommix_audio.plan import MixPlan, identity_plan
 from randommix_audio.saliency import Saliency, SaliencyOfBatch
+
+if TYPE_CHECKING:
+    from randommix_audio.hidden import Hidden
 
 Schedule = float | Sequence[Sequence[float]]
 LengthPolicy = Literal["longest", "shortest", "anchor"]
@@ -32,6 +35,7 @@ class Rows:
         mixed: (n,) bool, whether the row is mixed at all; None: every row is.
         ragged: Whether lengths were given.
         each: Whether every row has a lambda, box or mask of its own.
+        longest_pair: Frames that two rows of the batch have together at most, as far as the host knows.
         x: (B, C, F, T) the whole batch; only methods that follow saliency read its values.
         saliency: What is salient in the whole batch, computed when first asked for.
     """
@@ -45,6 +49,7 @@ class Rows:
     mixed: Tensor | None
     ragged: bool
     each: bool
+    longest_pair: int
     x: Tensor
     saliency: SaliencyOfBatch
 
@@ -136,6 +141,8 @@ class Mixer(nn.Module):
     """
 
     name: ClassVar[str]
+    hidden: ClassVar[bool] = False
+    """Whether the method mixes the map of a hidden layer, see `attach`."""
     source_count: int = 2
     """K, the number of sources of a row, itself included."""
 
@@ -216,6 +223,7 @@ class Mixer(nn.Module):
         """
         layout, canonical = _read_batch(x, self.layout)
         batch, size = canonical.shape[0], Size(*canonical.shape[1:])
+        longest_pair = _longest_pair(lengths, size.time)
         lengths = _check_lengths(lengths, batch, size.time, x.device)
         rows = _check_rows(rows, batch, x.device)
         draws = Draws(generator, x.device)
@@ -226,15 +234,25 @@ class Mixer(nn.Module):
             if batch == 0 or (self.per == "batch" and p < 1 and draws.host(1)[0] >= p):
                 return identity_plan(x, layout, lengths, self.source_count)
             partner = draw_partners(self.pairing, batch, draws, rows, lengths)
-            mixed = _choose_rows(p, batch, draws, rows) if self.per == "row" else rows
+            chosen, mixed = _choose_rows(p if self.per == "row" else 1.0, batch, draws, rows)
             here = torch.arange(batch, device=x.device)
             if mixed is not None:
                 partner = torch.where(mixed, partner, here)
             ragged = lengths is not None
             own = torch.full((batch,), size.time, device=x.device) if lengths is None else lengths
-            each = self.per == "row"
             context = Rows(
-                batch, size, here, partner, own, own[partner], mixed, ragged, each, canonical.detach(), salient
+                count=batch,
+                size=size,
+                index=here,
+                partner_index=partner,
+                own=own,
+                partner=own[partner],
+                mixed=mixed,
+                ragged=ragged,
+                each=self.per == "row",
+                longest_pair=longest_pair,
+                x=canonical.detach(),
+                saliency=salient,
             )
             drawn = self.draw_geometry(draws, context)
             others = partner[None] if drawn.sources is None else drawn.sources
@@ -245,8 +263,9 @@ class Mixer(nn.Module):
                 candidates=drawn.candidates,
                 size=size,
                 layout=layout,
-                lengths=drawn.out if ragged else None,
+                lengths=drawn.out if ragged or drawn.geometry.output_time(size.time) != size.time else None,
                 drawn=drawn.of_row,
+                mixed_rows=chosen,
             )
 
     def forward(
@@ -264,6 +283,28 @@ class Mixer(nn.Module):
             return x, identity_plan(x, layout, lengths, self.source_count)
         plan = self.plan(x, lengths, rows, generator, saliency)
         return plan.apply(x), plan
+
+    def attach(self, model: nn.Module, layers: Sequence[str], time_axis: int | None = None) -> "Hidden":
+        """Let this mixer mix inside a model: `hidden.draw(x)` before each forward draws one of the layers.
+
+        Attach before torch.compile and before DistributedDataParallel. A candidate of RandomMix that is no method for
+        layers mixes the model's first tensor.
+
+        Args:
+            model: The model itself.
+            layers: Names from `model.named_modules()`, whose outputs are mixed, and "input" for the model's first
+                tensor argument. A layer is one that runs once for each forward, best one between residual blocks; its
+                output is a tensor, or a tuple whose first entry is one, of the shape (B, C, F, T), (B, T, D) or (B, D).
+            time_axis: Which axis of a map is time; None: the last of four, the second of three.
+
+        Raises:
+            TypeError: If the model is no module.
+            ValueError: If there is no such layer, the model is compiled or wrapped, or this method, or a candidate
+                drawn for each row, only mixes the input.
+        """
+        from randommix_audio.hidden import Hidden  # knows the mixers
+
+        return Hidden(self, model, layers, time_axis)
 
     def draw_count(self, rows: Rows) -> int:
         """How many lambdas, boxes or masks are drawn: one, or one for each row.
@@ -302,16 +343,30 @@ def _measure_share(geometry: Geometry, rows: Rows, out: Tensor, source_count: in
     return torch.cat([(1 - others.sum(0, keepdim=True)).clamp(min=0), others, unused])
 
 
-def _choose_rows(p: float, batch: int, draws: Draws, rows: Tensor | None) -> Tensor | None:
-    """Choose round(p * B) rows at random, of the allowed ones alone; (B,) bool, or None for every row."""
+def _choose_rows(p: float, batch: int, draws: Draws, rows: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """Choose round(p * B) rows at random, of the allowed ones alone.
+
+    Returns:
+        (m,) long, rows among which are all that are chosen; and (B,) bool, whether each row is. None for every row.
+    """
     if p >= 1:
-        return rows
+        return None, rows
     order = draws.permutation(batch)
     if rows is None:
-        return order < round(p * batch)
-    rank = torch.where(rows, order, batch).argsort(stable=True).argsort(stable=True)
+        chosen = order[: round(p * batch)]
+        return chosen, torch.zeros(batch, dtype=torch.bool, device=draws.device).index_fill_(0, chosen, True)
+    # How many rows are allowed is known to the device alone: the first round(p * B) in order hold all that are chosen.
+    order = order[(~rows)[order].to(torch.uint8).argsort(stable=True)]
     wanted = draws.from_host([round(p * allowed) for allowed in range(batch + 1)])
-    return rows & (rank < wanted.gather(0, rows.sum().view(1)))
+    rank = torch.empty_like(order).scatter_(0, order, torch.arange(batch, device=draws.device))
+    return order[: round(p * batch)], rows & (rank < wanted.gather(0, rows.sum().view(1)))
+
+
+def _longest_pair(lengths: Tensor | None, time: int) -> int:
+    """What the two longest rows have together, if their lengths are on the host; else 2 T."""
+    if type(lengths) is not Tensor or lengths.device.type != "cpu" or lengths.ndim != 1 or len(lengths) < 2:
+        return 2 * time
+    return min(int(lengths.topk(2).values.sum()), 2 * time)
 
 
 def _check_lengths(lengths: Tensor | None, batch: int, time: int, device: torch.device) -> Tensor | None:

@@ -12,6 +12,7 @@ from randommix_audio.draws import Draws, choose
 from randommix_audio.geometry import Grouped
 from randommix_audio.mixers.base import Drawn, Mixer, Rows, check_alpha, check_choice
 from randommix_audio.mixers.block import CutMix, FreqCutMix, ResizeMix, TimeCutMix
+from randommix_audio.mixers.comixup import CoMixup
 from randommix_audio.mixers.cutout import Cutout
 from randommix_audio.mixers.fourier import FMix
 from randommix_audio.mixers.linear import Mixup, NoMix
@@ -29,6 +30,7 @@ _CLASSES: tuple[type[Mixer], ...] = (
     Cutout,
     SaliencyMix,
     PuzzleMix,
+    CoMixup,
 )
 CANDIDATES: dict[str, type[Mixer]] = {mixer.name: mixer for mixer in _CLASSES}
 

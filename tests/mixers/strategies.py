@@ -10,8 +10,10 @@ import randommix_audio as rma
 
 NAMES = [name for name in rma.MIXERS if name != "none"]
 WITHOUT_ALPHA = ("resizemix", "cutout")
-BY_BOTH_ROWS = ("puzzlemix",)
+BY_BOTH_ROWS = ("puzzlemix", "comixup")
 """Methods whose weights follow from what is in the row and its partners: no two rows have the same."""
+MAY_KEEP_A_CHOSEN_ROW = ("comixup",)
+"""Methods whose objective may find that a row is best left alone."""
 WITH_OFFICIAL_VARIANT = (
     "cutmix",
     "resizemix",

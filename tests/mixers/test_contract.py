@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import randommix_audio as rma
-from tests.mixers.strategies import BY_BOTH_ROWS, NAMES, is_mixed
+from tests.mixers.strategies import BY_BOTH_ROWS, MAY_KEEP_A_CHOSEN_ROW, NAMES, is_mixed
 
 EVERY = pytest.mark.parametrize("name", NAMES)
 
@@ -145,8 +145,11 @@ def test_eval_returns_the_batch_itself_and_the_identity_plan(name):
 @pytest.mark.parametrize(("p", "batch"), [(0.3, 10), (0.5, 7), (0.0, 4), (0.9, 5)])
 def test_with_p_per_row_exactly_the_rounded_part_of_the_rows_is_mixed(name, p, batch):
     mixer = rma.build(name, per="row", p=p, pairing="derangement")
-    changed = [is_mixed(mixer.plan(torch.randn(batch, 40, 90), generator=seeded(s))).sum() for s in range(20)]
-    assert {int(count) for count in changed} == {round(p * batch)}
+    changed = [int(is_mixed(mixer.plan(torch.randn(batch, 40, 90), generator=seeded(s))).sum()) for s in range(20)]
+    if name in MAY_KEEP_A_CHOSEN_ROW:
+        assert max(changed) <= round(p * batch)
+    else:
+        assert set(changed) == {round(p * batch)}
 
 
 @EVERY
@@ -154,7 +157,7 @@ def test_rows_left_unmixed_by_p_are_bit_equal(name):
     x = torch.randn(8, 20, 33)
     mixed, plan = rma.build(name, per="row", p=0.5, pairing="derangement")(x, generator=seeded())
     alone = ~is_mixed(plan)
-    assert int(alone.sum()) == 4
+    assert int(alone.sum()) == 4 or name in MAY_KEEP_A_CHOSEN_ROW
     assert torch.equal(mixed[alone], x[alone])
     assert (plan.lam[alone] == 1).all()
 
