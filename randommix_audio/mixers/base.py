@@ -337,6 +337,8 @@ def _measure_share(geometry: Geometry, rows: Rows, out: Tensor, source_count: in
     areas = geometry.areas(rows.size, rows.both).expand(-1, rows.count)
     if areas.shape[0]:
         alone = rows.freq * (out - rows.own).clamp(min=0)  # where the partner goes on after the row has ended
+        joined = geometry.joined()
+        alone = alone if joined is None else torch.where(joined, 0, alone)  # the partner's part of one joined target
         areas = torch.cat([areas[:1] + alone, areas[1:]])
     others = (areas / (rows.freq * out).clamp(min=1)).clamp(0, 1)
     unused = torch.zeros(source_count - 1 - areas.shape[0], rows.count, device=areas.device)
