@@ -7,8 +7,10 @@ from torch import Tensor
 
 from randommix_audio.draws import Draws, random_integer
 from randommix_audio.geometry import Box, ResizedBox
-from randommix_audio.mixers.base import Drawn, LengthPolicy, Mixer, Rows, check_alpha, check_choice
+from randommix_audio.mixers.base import Mixer
+from randommix_audio.mixers.checks import check_alpha, check_choice
 from randommix_audio.mixers.linear import LENGTH_POLICIES
+from randommix_audio.mixers.rows import Drawn, LengthPolicy, Rows
 from randommix_audio.mixers.sides import box, clipped_side, half_side, inner_side, shifted_side
 
 

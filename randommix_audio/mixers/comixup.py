@@ -9,7 +9,9 @@ from torch import Tensor
 from randommix_audio.draws import Draws
 from randommix_audio.geometry import Blocks
 from randommix_audio.geometry.blocks import block_of_bin, block_of_frame
-from randommix_audio.mixers.base import Drawn, Mixer, Rows, check_alpha, check_choice
+from randommix_audio.mixers.base import Mixer
+from randommix_audio.mixers.checks import check_alpha, check_choice
+from randommix_audio.mixers.rows import Drawn, Rows
 from randommix_audio.saliency import KINDS
 from randommix_audio.solvers.joint_labels import JointProblem, compatibility_of, joint_labels
 

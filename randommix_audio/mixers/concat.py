@@ -6,7 +6,8 @@ import torch
 
 from randommix_audio.draws import Draws
 from randommix_audio.geometry import Joined
-from randommix_audio.mixers.base import Drawn, Mixer, Rows
+from randommix_audio.mixers.base import Mixer
+from randommix_audio.mixers.rows import Drawn, Rows
 
 
 class TimeConcat(Mixer):

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from randommix_audio.draws import Draws
 from randommix_audio.geometry import Holes
-from randommix_audio.mixers.base import Drawn, Mixer, Rows, check_choice
+from randommix_audio.mixers.base import Mixer
+from randommix_audio.mixers.checks import check_choice
+from randommix_audio.mixers.rows import Drawn, Rows
 from randommix_audio.mixers.sides import Side, clipped_side, half_side, inner_side
 
 

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from randommix_audio.draws import Draws
 from randommix_audio.geometry import Mask
-from randommix_audio.mixers.base import Drawn, Mixer, Rows, check_alpha, check_choice
+from randommix_audio.mixers.base import Mixer
+from randommix_audio.mixers.checks import check_alpha, check_choice
+from randommix_audio.mixers.rows import Drawn, Rows
 
 _MOST_HARMONICS = 64
 _MOST_POINTS = 1024  # along time; 16 for each cycle of the highest harmonic

@@ -7,7 +7,9 @@ from torch import Tensor
 
 from randommix_audio.draws import Draws
 from randommix_audio.geometry import Constant, Patches, Span
-from randommix_audio.mixers.base import Drawn, Mixer, Rows, check_alpha, check_choice
+from randommix_audio.mixers.base import Mixer
+from randommix_audio.mixers.checks import check_alpha, check_choice
+from randommix_audio.mixers.rows import Drawn, Rows
 
 
 class ManifoldMixup(Mixer):

@@ -6,7 +6,9 @@ import torch
 
 from randommix_audio.draws import Draws
 from randommix_audio.geometry import Constant, Untouched
-from randommix_audio.mixers.base import Drawn, LengthPolicy, Mixer, Rows, check_alpha, check_choice
+from randommix_audio.mixers.base import Mixer
+from randommix_audio.mixers.checks import check_alpha, check_choice
+from randommix_audio.mixers.rows import Drawn, LengthPolicy, Rows
 
 LENGTH_POLICIES = ("longest", "shortest", "anchor")
 

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from randommix_audio.draws import Draws, choose
 from randommix_audio.geometry import Blocks, block_sizes, pool_blocks
-from randommix_audio.mixers.base import Drawn, Mixer, Rows, check_alpha, check_choice
+from randommix_audio.mixers.base import Mixer
+from randommix_audio.mixers.checks import check_alpha, check_choice
+from randommix_audio.mixers.rows import Drawn, Rows
 from randommix_audio.saliency import KINDS
 from randommix_audio.solvers.block_labels import block_labels
 from randommix_audio.solvers.transport import transport

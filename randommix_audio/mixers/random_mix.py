@@ -10,13 +10,15 @@ from torch import Tensor, nn
 
 from randommix_audio.draws import Draws, choose
 from randommix_audio.geometry import Grouped
-from randommix_audio.mixers.base import Drawn, Mixer, Rows, check_alpha, check_choice
+from randommix_audio.mixers.base import Mixer
 from randommix_audio.mixers.block import CutMix, FreqCutMix, ResizeMix, TimeCutMix
+from randommix_audio.mixers.checks import check_alpha, check_choice
 from randommix_audio.mixers.comixup import CoMixup
 from randommix_audio.mixers.cutout import Cutout
 from randommix_audio.mixers.fourier import FMix
 from randommix_audio.mixers.linear import Mixup, NoMix
 from randommix_audio.mixers.puzzle import PuzzleMix
+from randommix_audio.mixers.rows import Drawn, Rows
 from randommix_audio.mixers.saliency import SaliencyMix
 
 _CLASSES: tuple[type[Mixer], ...] = (

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from randommix_audio.mixers.base import Mixer, check_choice
+from randommix_audio.mixers.base import Mixer
+from randommix_audio.mixers.checks import check_choice
 from randommix_audio.mixers.random_mix import CANDIDATES, RandomMix
 
 _CLASSES: dict[str, type[Mixer]] = {**CANDIDATES, RandomMix.name: RandomMix}

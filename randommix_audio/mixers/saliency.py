@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from randommix_audio.draws import Draws
-from randommix_audio.mixers.base import Drawn, Mixer, Rows, check_alpha, check_choice
+from randommix_audio.mixers.base import Mixer
+from randommix_audio.mixers.checks import check_alpha, check_choice
+from randommix_audio.mixers.rows import Drawn, Rows
 from randommix_audio.mixers.sides import box, clipped, half_side, rounded, shifted_side
 from randommix_audio.saliency import KINDS
 
