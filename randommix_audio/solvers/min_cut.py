@@ -140,14 +140,12 @@ def _read_back(best: Tensor, along: Tensor) -> Tensor:
     bits = (number >> torch.arange(width, device=best.device).unsqueeze(1)) & 1
     number, bits = number.to(best).unsqueeze(1), bits.to(best)
     labels = best.new_empty(length, width, rows)
-    change, total, chosen = best.new_empty(3, states, rows)
+    change, total, chosen = best.new_zeros(3, states, rows)  # change[0] stays: what all labellings share is left out
     for step in reversed(range(length)):
         if step == length - 1:
             total.copy_(best[step])
         else:
-            kept = labels[step + 1]
-            price = along[step] * (1 - 2 * kept)
-            torch.sum(along[step] * kept, 0, out=change[0])
+            price = along[step] * (1 - 2 * labels[step + 1])
             for column in range(width):
                 size = 2**column
                 torch.add(change[:size], price[column], out=change[size : 2 * size])

@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.solver_quality import exact_labels
 from randommix_audio.solvers.block_labels import BlockEnergy
-from randommix_audio.solvers.min_cut import BAND, min_cut
+from randommix_audio.solvers.min_cut import BAND, _halve, min_cut
 
 
 def random_grid(rows, freq, time, seed=0, coupling=1.0, whole=False):
@@ -92,6 +92,16 @@ def test_a_problem_of_no_numbers_harms_no_other(shape):
         x[2] = torch.nan
     others = torch.tensor([0, 1, 3, 4])
     assert torch.equal(min_cut(*grid)[others], expected[others])
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (5, 7)])
+def test_the_grid_half_as_fine_costs_the_same_where_four_cells_agree(shape):
+    unary, freq_edges, time_edges = random_grid(3, *shape)
+    coarse = _halve(*(x.permute(1, 2, 0) for x in (unary, freq_edges, time_edges)))
+    labels = torch.randint(0, 2, (3, *((size + 1) // 2 for size in shape)))
+    fine = labels.repeat_interleave(2, 1).repeat_interleave(2, 2)[:, : shape[0], : shape[1]]
+    expected = cost(fine, unary, freq_edges, time_edges)
+    torch.testing.assert_close(cost(labels, *(x.permute(2, 0, 1) for x in coarse)), expected)
 
 
 def test_the_other_axis_first_gives_the_same_cut():
