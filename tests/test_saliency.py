@@ -384,6 +384,22 @@ def test_the_pass_is_that_of_evaluation():
     torch.testing.assert_close(found, leaf.grad.abs())
 
 
+def test_a_model_that_does_more_than_set_a_flag_is_set_back_too():
+    class Merging(nn.Flatten):
+        merged = False
+
+        def train(self, mode: bool = True) -> "Merging":
+            self.merged = not mode
+            return super().train(mode)
+
+    model = nn.Sequential(Merging(), nn.Linear(54, CLASSES))
+    model.register_forward_hook(lambda *_: seen.append(model[0].merged))
+    seen: list[bool] = []
+    LossGradient(model, F.cross_entropy, torch.zeros(4, dtype=torch.long))(torch.randn(4, 6, 9))
+    assert seen == [True]
+    assert model[0].merged is False
+
+
 def test_the_model_is_set_back_even_where_its_loss_fails():
     model = Net()
     with pytest.raises(ValueError, match="batch_size"):
@@ -571,6 +587,17 @@ def test_mistakes_about_the_gradient_are_named():
             LossGradient(model, lambda output, _: output.detach().sum(), target, keep=keep)(torch.randn(4, 6, 9))
         with pytest.raises(ValueError, match="does not depend on the batch"):
             LossGradient(model, lambda _output, _: model[0].weight.sum(), target, keep=keep)(torch.randn(4, 6, 9))
+
+
+def test_the_training_loop_of_the_docs_runs_as_it_stands_there():
+    page = (Path(__file__).parent.parent / "docs" / "saliency.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    model = plain_net()
+    before = [p.clone() for p in model.parameters()]
+    batch = (torch.randn(8, 6, 40), torch.randint(1, 41, (8,)), torch.randint(0, CLASSES, (8,)))
+    names = {"model": model, "loader": [batch] * 4, "optimizer": torch.optim.SGD(model.parameters(), lr=0.1)}
+    exec(code, names)
+    assert all(not torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))
 
 
 def _process(rank: int, folder: str) -> None:
