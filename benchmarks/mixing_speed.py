@@ -1,0 +1,219 @@
+"""Mixing: plan and apply, ours and the peers', against the time to move the bytes that must move.
+
+    python -m benchmarks mixing                       # (256, 1, 40, 98), on the CPU and any accelerator present
+    python -m benchmarks mixing --growth              # and how the time grows with rows and frames, with a picture
+    python -m benchmarks mixing --threads 2 --rows 64
+
+Ours is timed as a user calls it: `mixer(x)`, which draws a plan, applies it and returns a new batch. "limit" is the
+time to read the batch twice and write it once (once each for a box that all rows share) at the bandwidth measured for a
+copy of that size. Ratios are medians over interleaved rounds, quartiles in brackets.
+"""
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import randommix_audio as rma
+from benchmarks import timing
+from benchmarks.mixing_peers import CLASSES, PACKAGES, peers
+from benchmarks.timing import Times, Work
+
+METHODS = ("mixup", "cutmix", "resizemix", "fmix", "randommix")
+PER = ("batch", "row")
+ROWS = (16, 64, 256, 1024, 4096)
+FRAMES = (32, 100, 320, 1000, 3000, 6000)
+Facts = dict[str, Any]
+
+
+def with_targets(mixer: rma.Mixer, x: Tensor, target: Tensor) -> Tensor:
+    """The mixed batch, and the soft targets that peers make in the same call."""
+    mixed, plan = mixer(x)
+    plan.mix_targets(target, CLASSES)
+    return mixed
+
+
+def ours(mixer: rma.Mixer, x: Tensor, target: Tensor, out: Tensor) -> dict[str, Work]:
+    """The parts of a mixing step."""
+    plan = mixer.plan(x)
+    return {
+        "plan": lambda: mixer.plan(x),
+        "apply": lambda: plan.apply(x),
+        "alone": lambda: mixer(x),
+        "out": lambda: mixer.plan(x).apply(x, out=out),
+        "targets": lambda: with_targets(mixer, x, target),
+    }
+
+
+def works(x: Tensor, target: Tensor) -> dict[str, Work]:
+    """What is timed together, by name: ours as "ours/method/per/part", a peer's as "peer/method/per/part"."""
+    found: dict[str, Work] = {}
+    out = torch.empty_like(x)
+    for method in METHODS:
+        for per in PER:
+            parts = ours(rma.build(method, per=per), x, target, out)
+            found |= {f"ours/{method}/{per}/{part}": work for part, work in parts.items()}
+    for peer in peers(x, target):
+        found[f"{peer.name}/{peer.method}/{peer.per}/alone"] = peer.alone
+        if peer.with_targets is not None:
+            found[f"{peer.name}/{peer.method}/{peer.per}/targets"] = peer.with_targets
+    return found
+
+
+def limit(method: str, per: str, x: Tensor, bandwidth: float) -> float:
+    """Seconds that the bytes of the mix take at least: the batch twice in and once out, or once each for a box."""
+    passes = 2 if (method, per) == ("cutmix", "batch") else 3
+    return passes * x.numel() * x.element_size() / bandwidth
+
+
+def own_rows(times: dict[str, Times], x: Tensor, bandwidth: float) -> list[list[str]]:
+    """One line of the first table for each method and granularity."""
+    rows = []
+    for method in METHODS:
+        for per in PER:
+            parts = [times[f"ours/{method}/{per}/{part}"] for part in ("plan", "apply", "alone", "out", "targets")]
+            least = limit(method, per, x, bandwidth)
+            batch = times[f"ours/{method}/batch/alone"]
+            beside = "" if per == "batch" else str(timing.ratio(parts[2], batch))
+            cells = [f"{part.median * 1000:.3f}" for part in parts]
+            rows.append([method, per, *cells, f"{least * 1000:.3f}", f"{parts[2].median / least:.1f}", beside])
+    return rows
+
+
+def peer_rows(times: dict[str, Times]) -> list[list[str]]:
+    """One line of the second table for each peer and what it is compared with."""
+    rows = []
+    for name, theirs in times.items():
+        peer, method, per, part = name.split("/")
+        if peer == "ours":
+            continue
+        ours = times[f"ours/{method}/{per}/{part}"]
+        compared = "batch" if part == "alone" else "batch and targets"
+        milliseconds = [f"{value.median * 1000:.3f}" for value in (ours, theirs)]
+        rows.append([method, per, compared, peer, *milliseconds, str(timing.ratio(ours, theirs))])
+    return sorted(rows, key=lambda row: (METHODS.index(row[0]), row[1], row[2]))
+
+
+def compare(device: torch.device, arguments: argparse.Namespace) -> tuple[str, Facts]:
+    """Both tables for one device, as Markdown and as facts."""
+    x = torch.randn(arguments.rows, 1, arguments.bins, arguments.frames, device=device)
+    target = torch.randint(0, CLASSES, (len(x),), device=device)
+    bandwidth = timing.copy_bandwidth(device, x.numel() * x.element_size())
+    times = timing.time_together(works(x, target), device, arguments.rounds)
+    shape = tuple(x.shape)
+    own = timing.markdown_table(
+        [
+            "method",
+            "per",
+            "plan",
+            "apply",
+            "both",
+            "both, out=",
+            "both, targets",
+            "limit",
+            "both / limit",
+            "row / batch",
+        ],
+        own_rows(times, x, bandwidth),
+    )
+    beside = timing.markdown_table(
+        ["method", "per", "mixed", "peer", "ours", "peer's", "ours / peer's"], peer_rows(times)
+    )
+    text = (
+        f"## Mixing {shape} float32 on {device}\nMilliseconds; copying the batch moves {bandwidth / 1e9:.0f} GB/s.\n\n"
+        f"{own}\n{beside}"
+    )
+    facts = {"shape": shape, "bandwidth": bandwidth, "seconds": {name: value.seconds for name, value in times.items()}}
+    return text, facts
+
+
+def growth(device: torch.device, arguments: argparse.Namespace) -> tuple[str, Facts]:
+    """How `mixer(x)` grows with rows and with frames, as Markdown and as facts."""
+    facts: Facts = {}
+    text = f"## Growth on {device}\n"
+    for axis, sizes in (("rows", ROWS), ("frames", FRAMES)):
+        found: dict[str, list[float]] = {}
+        for size in sizes:
+            shape = (size, 1, 40, 98) if axis == "rows" else (64, 1, 40, size)
+            x = torch.randn(shape, device=device)
+            calls = {f"{m} per {per}": _mixing(rma.build(m, per=per), x) for m in METHODS for per in PER}
+            for name, times in timing.time_together(calls, device, max(3, arguments.rounds // 3)).items():
+                found.setdefault(name, []).append(times.median)
+        facts[axis] = {"sizes": sizes, "seconds": found}
+        lines = [
+            [name, *(f"{value * 1000:.3f}" for value in seconds), f"{exponent(sizes, seconds):.2f}"]
+            for name, seconds in found.items()
+        ]
+        at = "(rows, 1, 40, 98)" if axis == "rows" else "(64, 1, 40, frames)"
+        headers = ["method", *(f"{size} {axis}" for size in sizes), "exponent"]
+        text += f"Milliseconds of plan and apply at {at}; 1 is linear.\n\n{timing.markdown_table(headers, lines)}\n"
+    return text, facts
+
+
+def _mixing(mixer: rma.Mixer, x: Tensor) -> Work:
+    return lambda: mixer(x)
+
+
+def exponent(sizes: Sequence[int], seconds: Sequence[float]) -> float:
+    """Slope of log time over log size for the larger half of the sizes, by least squares: 1 where time is linear."""
+    pairs = [(math.log(size), math.log(value)) for size, value in zip(sizes, seconds, strict=True)][len(sizes) // 2 :]
+    mean_x, mean_y = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
+    covariance = sum((a - mean_x) * (b - mean_y) for a, b in pairs)
+    return covariance / sum((a - mean_x) ** 2 for a, _ in pairs)
+
+
+def draw(facts: Facts, path: Path) -> None:
+    """The picture of the growth: time over rows and over frames, both axes logarithmic."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    for ax, (axis, values) in zip(axes, facts.items(), strict=True):
+        for name, seconds in values["seconds"].items():
+            style = "-o" if name.endswith("batch") else "--s"
+            colour = f"C{METHODS.index(name.split()[0])}"
+            ax.loglog(values["sizes"], [1000 * value for value in seconds], style, color=colour, ms=3, lw=1, label=name)
+        largest = max(seconds[-1] for seconds in values["seconds"].values()) * 1000
+        line = [largest * size / values["sizes"][-1] for size in values["sizes"]]
+        ax.loglog(values["sizes"], line, ":", color="0.5", label="linear")
+        ax.set_xlabel("rows of (., 1, 40, 98)" if axis == "rows" else "frames of (64, 1, 40, .)")
+        ax.set_ylabel("milliseconds, plan and apply")
+        ax.grid(True, which="major", color="0.9")
+    axes[0].legend(fontsize=7, ncols=2)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    timing.common_arguments(parser)
+    parser.add_argument("--rows", type=int, default=256, help="rows of the batch; an even number, as timm asks for")
+    parser.add_argument("--bins", type=int, default=40, help="frequency bins")
+    parser.add_argument("--frames", type=int, default=98, help="frames")
+    parser.add_argument("--growth", action="store_true", help="also measure more rows and more frames")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    facts: Facts = {"environment": timing.environment(PACKAGES)}
+    text = "# Speed of mixing\n" + timing.described(facts["environment"]) + "\n"
+    for device in timing.devices(arguments.device):
+        tables, facts[str(device)] = compare(device, arguments)
+        text += tables + "\n"
+        if arguments.growth:
+            tables, facts[f"{device} growth"] = growth(device, arguments)
+            text += tables
+            arguments.out.mkdir(parents=True, exist_ok=True)
+            draw(facts[f"{device} growth"], arguments.out / f"mixing_growth_{device.type}.png")
+    timing.write(arguments.out, "mixing", text, facts)
+
+
+if __name__ == "__main__":
+    main()
