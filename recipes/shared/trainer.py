@@ -104,10 +104,13 @@ class Moment:
 
 @dataclass
 class Outcome:
-    """What one step gives back: the mean loss with its gradient, the mean accuracy (0 to 1), the number of rows."""
+    """What one step gives back: the mean loss with its gradient, the mean accuracy (0 to 1), the number of rows.
+
+    The accuracy is None in every step where a job has none, as in speech recognition.
+    """
 
     loss: Tensor
-    accuracy: Tensor
+    accuracy: Tensor | None
     rows: int
 
 
@@ -139,6 +142,7 @@ class Trainer:
         folder: runs/<name>, made before.
         config: plain options of the run, stored with every checkpoint.
         compiled: run the training step's forward pass through torch.compile.
+        snapshots: how many of the last epochs leave their weights in a file of their own, see `snapshot`.
     """
 
     def __init__(
@@ -150,8 +154,10 @@ class Trainer:
         folder: Path,
         config: dict[str, Any],
         compiled: bool = False,
+        snapshots: int = 0,
     ) -> None:
         self.fabric, self.options, self.job, self.folder = fabric, options, job, Path(folder)
+        self.snapshots = snapshots
         self.config = records.plain(config)
         self.commit = records.commit()
         self.main = fabric.global_rank == 0
@@ -243,16 +249,19 @@ class Trainer:
         torch.manual_seed(_epoch_seed(self.options.seed, self.epoch, self.fabric.global_rank))  # dropout
         self.network.train()
         sums = torch.zeros(3, device=self.fabric.device)
+        scored = True
         for batch in self.job.batches(self.epoch):
             outcome = self._train_step(batch, writer)
-            values = torch.stack([outcome.loss.detach().float(), outcome.accuracy.detach().float()])
-            sums += torch.cat([values * outcome.rows, values.new_full((1,), outcome.rows)])
+            loss = outcome.loss.detach().float()
+            scored = outcome.accuracy is not None
+            accuracy = torch.zeros_like(loss) if outcome.accuracy is None else outcome.accuracy.detach().float()
+            sums += torch.stack([loss * outcome.rows, accuracy * outcome.rows, loss.new_full((), outcome.rows)])
             progress.advance(outcome.rows * self.fabric.world_size)
-        loss, accuracy, rows = self._sum(sums).tolist()
+        total_loss, hits, rows = self._sum(sums).tolist()
         spent = time.perf_counter() - started
-        if not loss / rows < float("inf"):
+        if not total_loss / rows < float("inf"):
             raise UserError(
-                f"the training loss is {loss / rows} in epoch {self.epoch + 1}: lower --lr, or set --clip_norm"
+                f"the training loss is {total_loss / rows} in epoch {self.epoch + 1}: lower --lr, or set --clip_norm"
             )
         self._share_buffers()
         validation = self.job.validate(self.judged)
@@ -262,8 +271,8 @@ class Trainer:
             "epoch": self.epoch,
             "step": self.step,
             "lr": self.optimizer.param_groups[0]["lr"],
-            "train_loss": loss / rows,
-            "train_accuracy": accuracy / rows,
+            "train_loss": total_loss / rows,
+            **({"train_accuracy": hits / rows} if scored else {}),
             **validation,
             "seconds": round(time.perf_counter() - started, 3),
             "clips_per_second": round(rows / spent, 1),
@@ -314,8 +323,11 @@ class Trainer:
                 "total_steps": self.total_steps,
                 **self.job.about,
             }
+            judged = {"model": self.judged.state_dict(), **shared}
             if better:
-                records.save({"model": self.judged.state_dict(), **shared}, self.folder / BEST)
+                records.save(judged, self.folder / BEST)
+            if self.epoch > self.options.epochs - self.snapshots:
+                records.save(judged, snapshot(self.folder, self.epoch))
             whole = {
                 "model": self.module.state_dict(),
                 "average": None if self.average is None else self.average.model.state_dict(),
@@ -350,6 +362,11 @@ class Trainer:
         everyone: list[float] = [0.0] * self.fabric.world_size
         torch.distributed.all_gather_object(everyone, own)
         return everyone
+
+
+def snapshot(folder: Path, epoch: int) -> Path:
+    """The file with the weights of one of the last epochs."""
+    return folder / f"epoch-{epoch:04d}.ckpt"
 
 
 def refuse_other_data(folder: Path, stored: dict[str, Any], about: dict[str, Any]) -> None:

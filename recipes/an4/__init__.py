@@ -1,0 +1,1 @@
+"""Speech recognition with CTC on AN4, or on any folder of recordings with transcripts."""

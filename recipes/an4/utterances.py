@@ -1,0 +1,106 @@
+"""The utterances of a prepared corpus: log-mel features of all of them, kept on the device, in batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import randommix_audio as rma
+from randommix_audio.data import BankError, WaveBank
+from recipes.an4.text import Characters
+
+COMPUTED_AT_ONCE = 16  # utterances whose features are computed together
+
+
+@dataclass
+class Batch:
+    """Utterances, padded to the longest.
+
+    Attributes:
+        features: (B, T, F), the front end's padding beyond the end.
+        lengths: (B,) valid frames.
+        text: (B, U) symbols, padded with the blank.
+        text_lengths: (B,) symbols of each.
+        texts: the transcripts.
+    """
+
+    features: Tensor
+    lengths: Tensor
+    text: Tensor
+    text_lengths: Tensor
+    texts: list[str]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+def open_corpus(folder: str) -> WaveBank:
+    """Open what `python -m data_prep.an4` has made.
+
+    Raises:
+        BankError: there is none, it is not whole, or it has no transcripts.
+    """
+    bank = WaveBank.open(folder)
+    if "speakers" not in bank.metadata:
+        raise BankError(f"{folder}: holds no transcripts; make it with python -m data_prep.an4")
+    return bank
+
+
+class Utterances:
+    """One split of a corpus, its features computed once, when they are first asked for.
+
+    Args:
+        bank: a prepared corpus.
+        split: train, validation or test.
+        front_end: from waveforms to features.
+        characters: the symbols.
+        device: where the features are kept.
+    """
+
+    def __init__(
+        self, bank: WaveBank, split: str, front_end: rma.LogMel, characters: Characters, device: torch.device
+    ) -> None:
+        self.bank, self.front_end, self.device = bank, front_end, device
+        self.rows = [i for i, s in enumerate(bank.splits) if s == split]
+        self.texts = [bank.labels[i] for i in self.rows]
+        self.keys = [bank.keys[i] for i in self.rows]
+        self.place = {key: i for i, key in enumerate(self.keys)}
+        text, text_lengths = characters.encode(self.texts)
+        self.text, self.text_lengths = text.to(device), text_lengths.to(device)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def features(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(frames, F) of all utterances one after the other, (N,) where each begins, (N,) frames of each."""
+        found, frames = [], []
+        for first in range(0, len(self.rows), COMPUTED_AT_ONCE):
+            rows = self.rows[first : first + COMPUTED_AT_ONCE]
+            lengths = torch.from_numpy(self.bank.lengths[rows].astype(np.int64))
+            clips = np.asarray(self.bank.clips[rows, : int(lengths.max())], dtype=np.int16)
+            x, valid = self.front_end(torch.from_numpy(clips).to(self.device), lengths.to(self.device))
+            found += [row[:, :n].T for row, n in zip(x, valid.tolist(), strict=True)]
+            frames.append(valid)
+        lengths = torch.cat(frames)
+        return torch.cat(found), lengths.cumsum(0) - lengths, lengths
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """(N,) frames of each utterance, on the CPU."""
+        return self.features[2].cpu()
+
+    def batch(self, places: Tensor) -> Batch:
+        """Gather some utterances, (B,) long on the CPU."""
+        frames, starts, lengths = self.features
+        texts = [self.texts[i] for i in places.tolist()]
+        longest, symbols = int(self.lengths[places].max()), max(len(text) for text in texts)
+        at = places.to(self.device)
+        step = torch.arange(longest, device=self.device)
+        x = frames[(starts[at, None] + step).clamp(max=len(frames) - 1)]
+        x = torch.where((step < lengths[at, None])[..., None], x, self.front_end.pad_value)
+        return Batch(x, lengths[at], self.text[at, :symbols], self.text_lengths[at], texts)
