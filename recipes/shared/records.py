@@ -152,10 +152,14 @@ def plain(value: Any) -> Any:
 
 
 def differing(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, Any, Any] | None:
-    """The first option, with its two values, that changes what is computed; None where there is none."""
+    """The first option, with its two values, that changes what is computed; None where there is none.
+
+    An option that the code of the old run did not know yet was off.
+    """
     for name in sorted(set(old) | set(new)):
-        if name not in FREE and old.get(name) != new.get(name):
-            return name, old.get(name), new.get(name)
+        was, now = old.get(name), new.get(name)
+        if name not in FREE and was != now and (name in old or now):
+            return name, was, now
     return None
 
 

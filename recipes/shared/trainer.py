@@ -121,11 +121,18 @@ class Job(Protocol):
     rows_per_epoch: int
     about: dict[str, Any]  # labels, front end, ...: stored with every checkpoint; `data` is a digest of all clips
 
+    def attach(self, module: nn.Module) -> None:
+        """Take the model that is trained, once, before it is compiled or distributed: for hooks and passes of the job.
+
+        The averaged weights were copied before, so that hooks stay out of the copy. A pass through this module talks to
+        no other process.
+        """
+
     def batches(self, epoch: int) -> Iterable[Any]:
         """The batches of this process in an epoch, the same ones whenever asked."""
 
     def step(self, network: nn.Module, batch: Any, moment: Moment) -> Outcome:
-        """Loss of one batch."""
+        """Loss of one batch; what it leaves in the gradients of the weights is added to that of the loss."""
 
     def validate(self, network: nn.Module) -> dict[str, float | None]:
         """Numbers of the validation set, validation_accuracy among them, equal on every process; None without clips."""
@@ -173,6 +180,9 @@ class Trainer:
             options.weight_decay,
             options.decay_all,
         )
+        job.attach(self.module)
+        if compiled:
+            torch.compiler.reset()  # compiled code does not look for hooks: that of an earlier model would be taken
         network = torch.compile(self.module) if compiled else self.module
         self.network, self.optimizer = fabric.setup(network, optimizer)
         self.epoch = self.step = 0
@@ -290,8 +300,8 @@ class Trainer:
             generator=rma.step_generator(options.seed, self.step, self.fabric.global_rank, device=str(device)),
             pictures=writer if self.step < PICTURED_STEPS else None,
         )
-        outcome = self.job.step(self.network, batch, moment)
         self.optimizer.zero_grad(set_to_none=True)
+        outcome = self.job.step(self.network, batch, moment)
         self.fabric.backward(outcome.loss)
         if options.clip_norm is not None:
             self.fabric.clip_gradients(

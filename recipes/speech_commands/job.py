@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -14,15 +14,19 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.tensorboard import SummaryWriter
 
 import randommix_audio as rma
 from randommix_audio import MixPlan
 from randommix_audio.data import BankLoader, Batch, Task
+from randommix_audio.hidden import Hidden, HiddenPlan
+from randommix_audio.hidden.plan import INPUT
+from randommix_audio.saliency import LossGradient, Saliency
 from recipes.shared import scores
 from recipes.shared.console import UserError
 from recipes.shared.trainer import Moment, Outcome
 from recipes.speech_commands.augment import Augmenter, as_float
-from recipes.speech_commands.config import Config, make_mixer
+from recipes.speech_commands.config import LAYERS, Config, make_mixer
 from recipes.speech_commands.recogniser import Shape, judge
 
 KEPT_BYTES = 2**30  # features of a split up to this size are computed once and kept on the device
@@ -55,7 +59,9 @@ class KeywordJob:
         self.front_end = self.shape.make_front_end().to(fabric.device)
         if self.front_end.sample_rate != rate:
             raise UserError(f"front_end.sample_rate is {self.front_end.sample_rate}, but the clips have {rate}")
-        self.mixer = make_mixer(config)
+        self.mixer = make_mixer(config, self.front_end.pad_value)
+        self.hidden: Hidden | None = None
+        self.bare: nn.Module | None = None
         noise = [torch.from_numpy(task.noise[i].copy()) for i in range(len(task.noise))] if task.noise else []
         self.augmenter = Augmenter(config.augment, rate, noise, fabric.device)
         self.loader = BankLoader(
@@ -102,38 +108,74 @@ class KeywordJob:
             x = self.front_end(self.augmenter.wave(as_float(batch.wave), generator))
         return self.augmenter.features(x, generator, self.front_end.pad_value)[:, None]
 
-    def mix(self, x: Tensor, batch: Batch, moment: Moment) -> MixPlan:
-        """Draw the plan of a step."""
+    def attach(self, module: nn.Module) -> None:
+        """Take the model that is trained: its hidden layers are mixed, and its gradient says what is salient."""
+        if self.config.hidden_layers is not None:
+            self.hidden = self.mixer.attach(module, self.config.hidden_layers)
+        self.bare = torch.compile(module) if self.config.compile else module  # type: ignore[assignment]
+
+    def mix(self, x: Tensor, batch: Batch, moment: Moment) -> MixPlan | HiddenPlan:
+        """Draw the plan of a step; one for hidden layers is carried out by the model itself.
+
+        Where the gradient of the clean loss is kept, it is in the gradients of the weights afterwards.
+        """
         self.mixer.set_progress(moment.progress)
         rows = None if self.config.mix_silence else ~batch.silence
-        return self.mixer.plan(x, rows=rows, generator=moment.generator)
+        saliency = self._saliency(batch, self.config.keep_gradient)
+        with self.fabric.autocast():
+            if self.hidden is None:
+                return self.mixer.plan(x, rows=rows, generator=moment.generator, saliency=saliency)
+            self.hidden.clear()  # the plan of the last step is not for the pass that finds the saliency
+            return self.hidden.draw(x, rows=rows, generator=moment.generator, saliency=saliency)
+
+    def _saliency(self, batch: Batch, keep: float = 0.0) -> Saliency | None:
+        """What the methods follow, computed only if the method that is drawn follows it."""
+        if self.config.followed_saliency != "gradient":
+            return self.config.followed_saliency
+        assert self.bare is not None
+        scaler = getattr(self.fabric.strategy.precision, "scaler", None)  # 16-mixed has one
+        return LossGradient(
+            self.bare, self._criterion, batch.target, keep=keep, scale=None if scaler is None else scaler.scale
+        )
+
+    @property
+    def _criterion(self) -> Callable[..., Tensor]:
+        return partial(F.cross_entropy, label_smoothing=self.config.label_smoothing)
 
     def step(self, network: nn.Module, batch: Batch, moment: Moment) -> Outcome:
         """Loss and accuracy of one batch, both weighted by the shares of the mixed clips."""
         x = self.prepare(batch, moment.generator)
         plan = self.mix(x, batch, moment)
         if moment.pictures is not None:
-            moment.pictures.add_image("own, partner, mixed", contact_sheet(x, plan), moment.step)
-        logits = network(plan.apply(x))
-        loss = plan.loss(F.cross_entropy, logits, batch.target, label_smoothing=self.config.label_smoothing)
+            show_input(moment.pictures, x, plan, moment.step)
+        logits = network(plan.apply(x) if isinstance(plan, MixPlan) else x)
+        loss = plan.loss(self._criterion, logits, batch.target)
         return Outcome(loss, plan.accuracy(logits.detach(), batch.target), len(batch))
 
     def galleries(self, rows: int = 8) -> dict[str, Any]:
-        """Pictures of the first batch: `mixes` as half-way through training, `methods` each method on two clips."""
+        """Pictures of the first batch: `mixes` as half-way through training, `methods` each method on two clips.
+
+        Methods that mix hidden layers are left out; they have no picture.
+        """
         from randommix_audio import viewing
 
         generator = rma.step_generator(self.config.seed, 0, device=self.fabric.device)
         batch = next(self.batches(0))
         x = self.prepare(batch, generator)
-        plan = self.mix(x, batch, Moment(step=0, progress=0.5, generator=generator))
         names = [self.task.labels[i] for i in batch.target.tolist()]
-        figures = {"mixes": viewing.show(x, plan, rows=min(rows, len(names)), names=names, front_end=self.front_end)}
-        methods = self.config.candidates if self.config.mixer == "randommix" else [self.config.mixer]
+        shown = [method for method in self.config.methods if method not in LAYERS]
+        figures = {}
+        self.mixer.set_progress(0.5)
+        allowed = None if self.config.mix_silence else ~batch.silence
+        plan = self.mixer.plan(x, rows=allowed, generator=generator, saliency=self._saliency(batch))
+        drawn = {plan.method} if isinstance(plan.method, str) else set(plan.method)
+        if not drawn & LAYERS.keys():
+            figures["mixes"] = viewing.show(x, plan, min(rows, len(names)), names, front_end=self.front_end)
         spoken = (~batch.silence).nonzero().flatten().tolist()[:2]
-        if methods != ["none"] and len(spoken) == 2:
+        if shown not in ([], ["none"]) and len(spoken) == 2:
             own, partner = spoken
             pair = (names[own], names[partner])
-            figures["methods"] = viewing.gallery(x[own], x[partner], pair, methods, front_end=self.front_end)
+            figures["methods"] = viewing.gallery(x[own], x[partner], pair, shown, front_end=self.front_end)
         return figures
 
     def features(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
@@ -203,6 +245,15 @@ def data_digest(task: Task) -> str:
     if task.noise is not None:
         digest.update(np.ascontiguousarray(task.noise.samples).tobytes() + task.noise.starts.tobytes())
     return digest.hexdigest()
+
+
+def show_input(writer: SummaryWriter, x: Tensor, plan: MixPlan | HiddenPlan, step: int) -> None:
+    """Show TensorBoard what a step does to its input; a mix of a hidden layer has no picture and is named."""
+    if isinstance(plan, HiddenPlan) and plan.layer not in (None, INPUT):
+        writer.add_text("own, partner, mixed", f"no picture: the output of {plan.layer} was mixed", step)
+        return
+    plan = plan.plan if isinstance(plan, HiddenPlan) else plan
+    writer.add_image("own, partner, mixed", contact_sheet(x, plan), step)
 
 
 def contact_sheet(x: Tensor, plan: MixPlan, rows: int = 8) -> Tensor:

@@ -14,7 +14,10 @@ from recipes.shared.console import UserError
 from recipes.shared.records import RESULTS
 from recipes.speech_commands.config import MixerName
 
-MIXING = {"mixer", "mixer_args", "candidates", "weights", "mix_silence"}  # options that a table compares
+MIXING = {  # options that a table compares
+    *("mixer", "mixer_args", "candidates", "weights", "mix_silence"),
+    *("saliency", "keep_gradient", "layers"),
+}
 SCORES = ("accuracy", "macro_accuracy", "clips")
 
 # 97.5 % quantile of Student's t for 1, 2, ... degrees of freedom; beyond, the normal distribution's is close enough.

@@ -21,7 +21,7 @@ from recipes.shared.console import UserError
 from recipes.shared.devices import make_deterministic, make_fabric
 from recipes.shared.preact_resnet import count_parameters, seeded
 from recipes.shared.trainer import BEST, LAST, METRICS, RESULTS, Trainer, refuse_other_data
-from recipes.speech_commands.config import Config, make_mixer
+from recipes.speech_commands.config import LAYERS, Config, make_mixer
 from recipes.speech_commands.job import KeywordJob
 from recipes.speech_commands.recogniser import load
 
@@ -133,6 +133,9 @@ def _both(job: KeywordJob, network: torch.nn.Module) -> dict[str, Any]:
 
 def draw(job: KeywordJob, metrics: list[dict[str, Any]], test: dict[str, Any], folder: Path) -> list[Path]:
     """Draw curves, confusion matrix and mixed clips into <folder>/pictures."""
+    for method in job.config.methods:
+        if method in LAYERS:
+            print(f"no picture of {method}: it mixes hidden layers")
     figures = {"curves": viewing.curves(metrics, title=folder.name), **job.galleries()}
     if test["clips"]:
         figures["confusion"] = viewing.confusion(test["confusion"], test["labels"])
