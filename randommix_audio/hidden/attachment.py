@@ -4,11 +4,10 @@ import difflib
 from collections.abc import Sequence
 
 from torch import Generator, Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from randommix_audio.draws import Draws
+from randommix_audio.hidden import taps
 from randommix_audio.hidden.plan import INPUT, HiddenPlan
-from randommix_audio.hidden.taps import InputTap, LayerTap, Order
 from randommix_audio.mixers.base import Mixer
 from randommix_audio.plan import identity_plan
 from randommix_audio.saliency import Saliency
@@ -41,17 +40,12 @@ class Hidden:
         self.mixer = mixer
         self.model = model
         self.layers = tuple(layers)
-        self._order = Order()
-        self._handles: list[RemovableHandle] = [
-            module.register_forward_hook(LayerTap(name, self._order, time_axis)) for name, module in modules.items()
-        ]
-        tap = InputTap(INPUT, self._order)
-        self._handles.append(model.register_forward_pre_hook(tap, with_kwargs=True))
+        self._key, self._handles = taps.attach(model, modules, time_axis)
 
     @property
     def plan(self) -> HiddenPlan | None:
         """What the next forward carries out; None before a draw."""
-        return self._order.plan
+        return taps.PLANS.get(self._key)
 
     def draw(
         self,
@@ -101,12 +95,12 @@ class Hidden:
             raise RuntimeError("the mixer was detached from the model; attach it again")
         if plan.layer not in (None, INPUT, *self.layers):
             raise ValueError(f"the plan mixes layer {plan.layer!r}; attached are {', '.join(self.layers)}")
-        self._order.plan = plan
+        taps.PLANS[self._key] = plan
         return plan
 
     def clear(self) -> None:
         """Leave forwards alone until the next draw."""
-        self._order.plan = None
+        taps.PLANS.pop(self._key, None)
 
     def detach(self) -> None:
         """Remove the hooks from the model."""

@@ -32,8 +32,8 @@ class HiddenPlan(MixedTargets):
     def __init__(self, plan: MixPlan, layer: str | None) -> None:
         self.plan = plan
         self.layer = None if isinstance(plan.geometry, Untouched) else layer
-        # Sizes are read off this empty tensor, because compiled code takes the numbers that a hook holds for constants
-        # and would be made anew for every length of a batch.
+        # Sizes are read off this empty tensor: compiled code takes the numbers of plan.size for constants, and would be
+        # compiled anew for every length of a batch.
         self._drawn_for = torch.empty(0, *plan.size, device=plan.sources.device)
         self._map: Size | None = None
         self._share: Tensor | None = plan.share if self.layer is None else None

@@ -1,36 +1,44 @@
 """The hooks that a model gets: one for its input, one for each layer."""
 
+import itertools
+import weakref
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from randommix_audio.hidden.plan import HiddenPlan
+from randommix_audio.hidden.plan import INPUT, HiddenPlan
 
+PLANS: dict[int, HiddenPlan] = {}
+"""What the next forward carries out, by the number of the attachment.
 
-class Order:
-    """What all hooks of a model look at: the plan that they carry out, or None.
+It stands here and not in the hooks, because torch.compile takes the sizes of whatever it reaches through a layer of
+torch.nn for constants: code would be compiled anew for every size of a batch.
+"""
 
-    All look at one object, so that code compiled for one layer tells the compiler which sizes vary for the others.
-    """
-
-    def __init__(self) -> None:
-        self.plan: HiddenPlan | None = None
+_COPY = -1
+_numbers = itertools.count()
 
 
 class LayerTap:
     """The hook of one layer: it mixes the layer's output while a plan names it and the layer is in training mode.
 
-    A copy of a model, deep or pickled, has copies of the hooks, and these never get a plan: it is not mixed.
+    A copy of a model, deep or pickled, has copies of the hooks, and these never find a plan: it is not mixed.
+
+    Args:
+        name: The layer's name, which the plan may bear.
+        key: Where in `PLANS` to look.
+        time_axis: See `Mixer.attach`.
     """
 
-    def __init__(self, name: str, order: Order, time_axis: int | None = None) -> None:
+    def __init__(self, name: str, key: int, time_axis: int | None = None) -> None:
         self.name = name
-        self.order = order
+        self.key = key
         self.time_axis = time_axis
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
         """The layer's output, mixed; None leaves it as it is."""
-        plan = self.order.plan
+        plan = PLANS.get(self.key)
         if plan is None or plan.layer != self.name or not module.training:
             return None
         if isinstance(output, Tensor):
@@ -50,10 +58,10 @@ class LayerTap:
             raise type(error)(f"layer {self.name!r} gave a map of shape {tuple(x.shape)}: {error}") from error
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "LayerTap":
-        return type(self)(self.name, Order(), self.time_axis)
+        return type(self)(self.name, _COPY, self.time_axis)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.name, Order(), self.time_axis)
+        return type(self), (self.name, _COPY, self.time_axis)
 
 
 class InputTap(LayerTap):
@@ -61,7 +69,7 @@ class InputTap(LayerTap):
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         """The model's arguments, the first tensor mixed; None leaves them as they are."""
-        plan = self.order.plan
+        plan = PLANS.get(self.key)
         if plan is None or plan.layer != self.name or not module.training:
             return None
         for index, value in enumerate(args):
@@ -71,3 +79,16 @@ class InputTap(LayerTap):
             if isinstance(value, Tensor):
                 return args, {**kwargs, name: plan.mix_input(value)}
         raise TypeError("the model was called without a tensor among its arguments, which the plan would mix")
+
+
+def attach(model: nn.Module, layers: dict[str, nn.Module], time_axis: int | None) -> tuple[int, list[RemovableHandle]]:
+    """Hook a model and some of its layers.
+
+    Returns:
+        Where in `PLANS` the hooks look, and what removes them.
+    """
+    key = next(_numbers)
+    handles = [module.register_forward_hook(LayerTap(name, key, time_axis)) for name, module in layers.items()]
+    tap = InputTap(INPUT, key)
+    weakref.finalize(tap, PLANS.pop, key, None)  # nobody asks for the plan of a model that is gone
+    return key, [*handles, model.register_forward_pre_hook(tap, with_kwargs=True)]
