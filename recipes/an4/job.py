@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+import randommix_audio as rma
 from randommix_audio import MixPlan
 from randommix_audio.data import WaveBank
 from recipes.an4.config import Config, make_mixer
-from recipes.an4.recogniser import Shape
-from recipes.an4.text import BLANK, Characters, characters_of, errors, rates
+from recipes.an4.recogniser import Shape, judge, scores_of
+from recipes.an4.text import BLANK, Characters, characters_of
 from recipes.an4.utterances import Batch, Utterances
 from recipes.shared.buckets import batch_count, bucketed
 from recipes.shared.console import UserError
@@ -82,54 +82,43 @@ class SpeechJob:
         ):
             yield train.batch(places)
 
-    def mix(self, batch: Batch, moment: Moment) -> tuple[Tensor, MixPlan]:
-        """Masked and mixed features (B, T, F) of a step, and the plan of the mix."""
-        fill, before = self.front_end.pad_value, self.config.spec_augment_order == "before"
-        mask, x = self.config.spec_augment, batch.features
-        self.mixer.set_progress(moment.progress)
-        if before:
-            x = mask(x, batch.lengths, fill, moment.generator)
-        plan = self.mixer.plan(x, lengths=batch.lengths, generator=moment.generator)
-        mixed = plan.apply(x)
-        assert plan.lengths is not None
-        return (mixed if before else mask(mixed, plan.lengths, fill, moment.generator)), plan
+    def plan(self, batch: Batch, progress: float, generator: torch.Generator) -> tuple[Tensor, MixPlan]:
+        """Features (B, T, F) before mixing, masked where that comes first, and the plan of the mix."""
+        x = batch.features
+        if self.config.spec_augment_order == "before":
+            x = self.config.spec_augment(x, batch.lengths, self.front_end.pad_value, generator)
+        self.mixer.set_progress(progress)
+        return x, self.mixer.plan(x, lengths=batch.lengths, generator=generator)
 
     def step(self, network: nn.Module, batch: Batch, moment: Moment) -> Outcome:
         """CTC loss of one batch, weighted by the shares of the mixed utterances."""
-        x, plan = self.mix(batch, moment)
+        x, plan = self.plan(batch, moment.progress, moment.generator)
+        x = plan.apply(x)
+        assert plan.lengths is not None
+        if self.config.spec_augment_order == "after":
+            x = self.config.spec_augment(x, plan.lengths, self.front_end.pad_value, moment.generator)
         log_probs, lengths = network(x, plan.lengths)
         loss = plan.ctc_loss(log_probs, batch.text, batch.text_lengths, lengths, blank=BLANK)
         return Outcome(loss, None, len(batch))
 
-    def evaluate(self, network: nn.Module, split: str) -> dict[str, Any]:
-        """Error rates, loss and transcripts of a split, the same on every process.
+    def picture(self, rows: int = 4) -> Any:
+        """A figure of the first utterances as half-way through the training: masked, their partners, and mixed."""
+        from randommix_audio import viewing
 
-        Returns:
-            See `text.rates`, and loss (mean over utterances of CTC per character, None without any) and
-            transcripts: key, reference, hypothesis and the counts of each utterance, in the order of the corpus.
-        """
+        batch = next(self.batches(0))
+        generator = rma.step_generator(self.config.seed, 0, device=self.fabric.device)
+        x, plan = self.plan(batch, 0.5, generator)
+        return viewing.show(
+            x, plan, min(rows, len(batch)), batch.texts, front_end=self.front_end, lengths=batch.lengths
+        )
+
+    def evaluate(self, network: nn.Module, split: str) -> dict[str, Any]:
+        """Scores of a split by greedy decoding, the same on every process; see `recogniser.scores_of`."""
         fabric, part = self.fabric, self.splits[split]
-        network.eval()
-        found: list[dict[str, Any]] = []
         own = torch.arange(len(part))[fabric.global_rank :: fabric.world_size]
-        with torch.no_grad(), fabric.autocast():
-            for places in own.split(self.config.batch_size):
-                batch = part.batch(places)
-                log_probs, lengths = network(batch.features, batch.lengths)
-                losses = ctc(log_probs, batch, lengths)
-                for place, said, loss in zip(
-                    places.tolist(), self.characters.greedy(log_probs, lengths), losses.tolist(), strict=True
-                ):
-                    reference = part.texts[place]
-                    counts = errors(reference, said)
-                    found.append(
-                        {"key": part.keys[place], "reference": reference, "hypothesis": said, "loss": loss, **counts}
-                    )
-        found = self._gathered(found)
-        found.sort(key=lambda row: part.place[row["key"]])
-        losses_of_all = [row.pop("loss") for row in found]
-        loss = sum(losses_of_all) / len(found) if found else None
-        return {"loss": loss, **rates(found), "transcripts": found}
+        with fabric.autocast():
+            rows = judge(network, part, own, self.config.batch_size, self.characters.greedy)
+        return scores_of(self._gathered(rows), part)
 
     def _gathered(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if self.fabric.world_size == 1:
@@ -148,14 +137,6 @@ class SpeechJob:
             "validation_wer": wer,
             "validation_cer": found["cer"],
         }
-
-
-def ctc(log_probs: Tensor, batch: Batch, lengths: Tensor) -> Tensor:
-    """(B,) CTC losses per character of utterances that are not mixed."""
-    losses = F.ctc_loss(
-        log_probs.transpose(0, 1), batch.text, lengths, batch.text_lengths, BLANK, reduction="none", zero_infinity=True
-    )
-    return losses / batch.text_lengths.clamp(min=1)
 
 
 def data_digest(bank: WaveBank) -> str:

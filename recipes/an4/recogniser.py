@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import randommix_audio as rma
 from recipes.an4.encoder import Encoder
-from recipes.an4.text import Characters
+from recipes.an4.scores import errors, rates
+from recipes.an4.text import BLANK, Characters
+from recipes.an4.utterances import Batch, Utterances
 from recipes.shared import records
 from recipes.shared.console import UserError
 
@@ -109,3 +113,60 @@ def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> tu
     """
     state = records.load(path, device)
     return recogniser_of(state, path, device), state
+
+
+Decoder = Callable[[Tensor, Tensor], list[str]]  # from log-probabilities (B, T', V) and valid frames (B,)
+
+
+@torch.no_grad()
+def judge(
+    encoder: nn.Module, part: Utterances, places: Tensor, batch_size: int, decoder: Decoder
+) -> list[dict[str, Any]]:
+    """Transcribe some utterances of a split and compare with what was said.
+
+    Args:
+        encoder: put into eval mode here.
+        part: the split.
+        places: (n,) long, which of its utterances.
+        batch_size: how many at a time.
+        decoder: from log-probabilities to transcripts.
+
+    Returns:
+        For each utterance key, speaker, reference, hypothesis, loss (CTC for each character) and `scores.errors`.
+    """
+    encoder.eval()
+    found: list[dict[str, Any]] = []
+    for some in places.split(batch_size):
+        batch = part.batch(some)
+        log_probs, lengths = encoder(batch.features, batch.lengths)
+        losses = ctc(log_probs, batch, lengths).tolist()
+        for place, said, loss in zip(some.tolist(), decoder(log_probs, lengths), losses, strict=True):
+            about = {"key": part.keys[place], "speaker": part.speakers[place]}
+            about |= {"reference": part.texts[place], "hypothesis": said}
+            found.append({**about, "loss": loss, **errors(part.texts[place], said)})
+    return found
+
+
+def scores_of(rows: list[dict[str, Any]], part: Utterances) -> dict[str, Any]:
+    """The scores of a split.
+
+    Args:
+        rows: of `judge`, in any order.
+        part: the split.
+
+    Returns:
+        See `scores.rates`, and loss (mean over the utterances, None without any) and transcripts: the rows in the
+        order of the corpus, without their losses.
+    """
+    rows = sorted(rows, key=lambda row: part.place[row["key"]])
+    loss = sum(row["loss"] for row in rows) / len(rows) if rows else None
+    kept = [{name: value for name, value in row.items() if name != "loss"} for row in rows]
+    return {"loss": loss, **rates(kept), "transcripts": kept}
+
+
+def ctc(log_probs: Tensor, batch: Batch, lengths: Tensor) -> Tensor:
+    """(B,) CTC losses per character of utterances that are not mixed."""
+    losses = F.ctc_loss(
+        log_probs.transpose(0, 1), batch.text, lengths, batch.text_lengths, BLANK, reduction="none", zero_infinity=True
+    )
+    return losses / batch.text_lengths.clamp(min=1)

@@ -1,14 +1,14 @@
-"""Transcripts as symbols, symbols as transcripts, and how far two transcripts are apart."""
+"""Transcripts as symbols, and symbols as transcripts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-import jiwer
 import torch
 from torch import Tensor
 
+DEFAULT_BEAM = 16
+LEAST_PROBABILITY = 1e-4  # symbols below it are left out of a beam search
 BLANK = 0  # the symbol of CTC for "nothing new"; characters are numbered from 1
 
 
@@ -58,44 +58,29 @@ class Characters:
     def decode(self, symbols: Tensor) -> str:
         """The transcript of a path (T',) through the frames."""
         kept = symbols.unique_consecutive().tolist()
-        return " ".join("".join(self.characters[s - 1] for s in kept if s != BLANK).split())
+        return single_spaced("".join(self.characters[s - 1] for s in kept if s != BLANK))
+
+    def beam(self, log_probs: Tensor, lengths: Tensor, size: int = DEFAULT_BEAM) -> list[str]:
+        """The likeliest transcripts that a beam search finds, summed over their paths, without a language model.
+
+        The search is that of fast-ctc-decode: CTC prefix beam search (Graves et al. 2006, section 3.2).
+
+        Args:
+            log_probs: (B, T', V).
+            lengths: (B,) valid frames.
+            size: prefixes that are kept at each frame, at least 1.
+        """
+        from fast_ctc_decode import beam_search
+
+        alphabet = ["", *self.characters]
+        probabilities = log_probs.float().exp().cpu().numpy()
+        found = []
+        for row, length in zip(probabilities, lengths.tolist(), strict=True):
+            said, _ = beam_search(row[:length], alphabet, size, LEAST_PROBABILITY) if length else ("", None)
+            found.append(single_spaced(said))
+        return found
 
 
-def errors(reference: str, hypothesis: str) -> dict[str, int]:
-    """Least edits from a transcript to another, in words and in characters.
-
-    Returns:
-        words and characters of the reference; word_errors and character_errors; the word errors by kind:
-        substitutions, deletions, insertions.
-    """
-    if not reference:
-        words, characters = len(hypothesis.split()), len(hypothesis)
-        kinds = {"substitutions": 0, "deletions": 0, "insertions": words}
-        return {"words": 0, "characters": 0, "word_errors": words, "character_errors": characters, **kinds}
-    by_word = jiwer.process_words(reference, hypothesis)
-    by_character = jiwer.process_characters(reference, hypothesis)
-    return {
-        "words": len(reference.split()),
-        "characters": len(reference),
-        "word_errors": by_word.substitutions + by_word.deletions + by_word.insertions,
-        "character_errors": by_character.substitutions + by_character.deletions + by_character.insertions,
-        "substitutions": by_word.substitutions,
-        "deletions": by_word.deletions,
-        "insertions": by_word.insertions,
-    }
-
-
-def rates(counts: Sequence[dict[str, int]]) -> dict[str, Any]:
-    """Word and character error rate of many utterances: all their errors over all their words.
-
-    Args:
-        counts: of `errors`, one for each utterance.
-
-    Returns:
-        The summed counts, utterances, and wer and cer (0 and above; None without words).
-    """
-    names = ("words", "characters", "word_errors", "character_errors", "substitutions", "deletions", "insertions")
-    sums: dict[str, Any] = {name: sum(count[name] for count in counts) for name in names}
-    wer = sums["word_errors"] / sums["words"] if sums["words"] else None
-    cer = sums["character_errors"] / sums["characters"] if sums["characters"] else None
-    return {"wer": wer, "cer": cer, "utterances": len(counts), **sums}
+def single_spaced(text: str) -> str:
+    """The words of a text, one space between them and none around."""
+    return " ".join(text.split())

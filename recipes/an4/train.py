@@ -139,8 +139,8 @@ def _both(job: SpeechJob, encoder: torch.nn.Module) -> dict[str, Any]:
 
 
 def draw(job: SpeechJob, metrics: list[dict[str, Any]], folder: Path) -> list[Path]:
-    """Draw the curves into <folder>/pictures."""
-    figures = {"curves": viewing.curves(metrics, title=folder.name)}
+    """Draw the curves and some mixed utterances into <folder>/pictures."""
+    figures = {"curves": viewing.curves(metrics, title=folder.name), "mixes": job.picture()}
     return [viewing.save(figure, folder / "pictures" / f"{name}.png") for name, figure in figures.items()]
 
 

@@ -68,6 +68,7 @@ class Utterances:
         self.rows = [i for i, s in enumerate(bank.splits) if s == split]
         self.texts = [bank.labels[i] for i in self.rows]
         self.keys = [bank.keys[i] for i in self.rows]
+        self.speakers = [bank.metadata["speakers"][key] for key in self.keys]
         self.place = {key: i for i, key in enumerate(self.keys)}
         text, text_lengths = characters.encode(self.texts)
         self.text, self.text_lengths = text.to(device), text_lengths.to(device)
