@@ -6,6 +6,7 @@ from randommix_audio.mixers.comixup import CoMixup
 from randommix_audio.mixers.concat import TimeConcat
 from randommix_audio.mixers.cutout import Cutout
 from randommix_audio.mixers.fourier import FMix
+from randommix_audio.mixers.hidden import ManifoldMixup, PatchUp
 from randommix_audio.mixers.linear import Mixup, NoMix
 from randommix_audio.mixers.puzzle import PuzzleMix
 from randommix_audio.mixers.random_mix import RandomMix
@@ -19,9 +20,11 @@ __all__ = [
     "Cutout",
     "FMix",
     "FreqCutMix",
+    "ManifoldMixup",
     "Mixer",
     "Mixup",
     "NoMix",
+    "PatchUp",
     "PuzzleMix",
     "RandomMix",
     "ResizeMix",

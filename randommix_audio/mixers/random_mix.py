@@ -16,6 +16,7 @@ from randommix_audio.mixers.checks import check_alpha, check_choice
 from randommix_audio.mixers.comixup import CoMixup
 from randommix_audio.mixers.cutout import Cutout
 from randommix_audio.mixers.fourier import FMix
+from randommix_audio.mixers.hidden import ManifoldMixup, PatchUp
 from randommix_audio.mixers.linear import Mixup, NoMix
 from randommix_audio.mixers.puzzle import PuzzleMix
 from randommix_audio.mixers.rows import Drawn, Rows
@@ -33,6 +34,8 @@ _CLASSES: tuple[type[Mixer], ...] = (
     SaliencyMix,
     PuzzleMix,
     CoMixup,
+    ManifoldMixup,
+    PatchUp,
 )
 CANDIDATES: dict[str, type[Mixer]] = {mixer.name: mixer for mixer in _CLASSES}
 

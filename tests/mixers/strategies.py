@@ -42,6 +42,9 @@ def mixers(draw: st.DrawFn, names: list[str] = NAMES, **fixed: Any) -> rma.Mixer
         arguments["variant"] = draw(st.sampled_from(["default", "official"]))
     if name in ("mixup", "freq_cutmix"):
         arguments["length_policy"] = draw(st.sampled_from(["longest", "shortest", "anchor"]))
+    if name == "patchup":
+        arguments["mode"] = draw(st.sampled_from(["soft", "hard"]))
+        arguments["per_channel"] = draw(st.booleans())
     if name not in WITHOUT_ALPHA:
         arguments["alpha"] = draw(st.sampled_from([0.1, 0.5, 1.0, 3.0]))
     return rma.build(name, **{**arguments, **fixed})
