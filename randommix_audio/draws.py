@@ -6,6 +6,9 @@ never copies from an accelerator.
 """
 
 import hashlib
+import math
+import random
+from collections.abc import Sequence
 
 import torch
 from torch import Generator, Tensor
@@ -35,11 +38,15 @@ def host_uniforms(generator: Generator | None, count: int) -> list[float]:
     derived: its state lives on the host, so reading it copies nothing. One number is then drawn from the device
     generator, because a plan may need no other and the next plan must not see the same state.
     """
+    return torch.rand(count, dtype=torch.float64, generator=_on_host(generator)).tolist()
+
+
+def _on_host(generator: Generator | None) -> Generator | None:
     if generator is None or generator.device.type == "cpu":
-        return torch.rand(count, dtype=torch.float64, generator=generator).tolist()
+        return generator
     derived = Generator().manual_seed(_stable_hash(generator.get_state().numpy().tobytes()))
     torch.rand(1, generator=generator, device=generator.device)
-    return torch.rand(count, dtype=torch.float64, generator=derived).tolist()
+    return derived
 
 
 def _stable_hash(data: bytes) -> int:
@@ -67,6 +74,7 @@ class Draws:
         self.generator = generator
         self.device = device
         self.origin = device if generator is None else generator.device
+        self._host: Generator | None = None
 
     def uniform(self, *shape: int) -> Tensor:
         """Uniform float32 numbers in [0, 1)."""
@@ -105,13 +113,28 @@ class Draws:
         uniform = torch.rand(shape, generator=generator, device=origin)
         return gamma.log() + uniform.clamp(min=1e-30).log() / alpha
 
-    def from_host(self, numbers: list[int]) -> Tensor:
-        """Whole numbers that Python knows, as a long tensor on the device."""
-        return self._moved(torch.tensor(numbers, dtype=torch.long))
+    def from_host(
+        self, numbers: Sequence[float] | Sequence[Sequence[float]], dtype: torch.dtype = torch.long
+    ) -> Tensor:
+        """Numbers that Python knows, as a tensor on the device."""
+        return self._moved(torch.tensor(numbers, dtype=dtype))
 
     def host(self, count: int) -> list[float]:
         """Uniform numbers that Python may branch on; see `host_uniforms`."""
-        return host_uniforms(self.generator, count)
+        if self._host is None:
+            self._host = _on_host(self.generator)  # derived once for all that one plan draws on the host
+        return host_uniforms(self._host, count)
+
+    def host_beta(self, alpha: float) -> float:
+        """One Beta(alpha, alpha) number in [0, 1] that Python may branch on, by the formula of `beta`."""
+        (uniform,) = self.host(1)
+        if alpha == 1.0:
+            return uniform
+        derived = random.Random(int(uniform * 2**53))
+        first, second = (
+            math.log(derived.gammavariate(alpha + 1, 1)) + math.log(1 - derived.random()) / alpha for _ in range(2)
+        )
+        return 1 / (1 + math.exp(min(second - first, 700.0)))
 
     def _moved(self, drawn: Tensor) -> Tensor:
         if drawn.device == self.device or drawn.device.type == self.device.type != "cuda":

@@ -33,9 +33,9 @@ def draw_partners(
     Returns:
         (B,) long, the partner of each row.
     """
-    here = torch.arange(batch, device=draws.device)
     if rows is None and pairing == "permutation":
         return draws.permutation(batch)
+    here = torch.arange(batch, device=draws.device)
     if rows is None and pairing == "flip":
         return here.flip(0)
     if rows is None and pairing == "roll":

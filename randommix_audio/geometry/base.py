@@ -96,6 +96,10 @@ class Geometry:
         cut_off = self.cut_off(size.time)
         return both if cut_off is None else torch.where(cut_off, 0.0, both)
 
+    def known_share(self, size: Size) -> float | None:
+        """The partner's share of every row, where the host knows it."""
+        return None
+
     def areas(self, size: Size, both: Tensor) -> Tensor:
         """Weights of the other sources, mean over channels, summed over bins and frames; (K - 1, n or 1) float32.
 

@@ -18,10 +18,15 @@ class Constant(Geometry):
         own: (n or 1,) float32 in [0, 1].
         some_alone: Whether some rows or frames are not mixed at all; these are copied, because a weight of 0 does not
             keep an infinite value of the other source out.
+        theirs: 1 - own as a number, where all rows and frames share it and it was drawn on the host.
     """
 
     own: Tensor
     some_alone: bool = False
+    theirs: float | None = field(default=None, kw_only=True)
+
+    def known_share(self, size: Size) -> float | None:
+        return self.theirs
 
     def own_weight(self, size: Size) -> Tensor:
         return self.own.view(-1, 1, 1, 1)
@@ -38,6 +43,11 @@ class Constant(Geometry):
 
     def mix_into(self, out: Tensor, x: Tensor, sources: Tensor, rows: Tensor | None = None) -> None:
         own = x if rows is None else x.index_select(0, rows)
+        if self.theirs is not None:
+            for part in row_slices(out):
+                target = torch.index_select(x, 0, sources[1, part], out=out[part])
+                torch.lerp(own[part], target, self.theirs, out=target)
+            return
         weight = self.weight(Size(*x.shape[1:]))
         theirs = (1 - weight).to(x.dtype)
         for part in row_slices(out):
@@ -81,6 +91,12 @@ class Box(Geometry):
 
     corners: Tensor
     edges: tuple[int, ...] | None = field(default=None, kw_only=True)
+
+    def known_share(self, size: Size) -> float | None:
+        if self.edges is None:
+            return None
+        first_bin, end_bin, first_frame, end_frame = self.edges
+        return (end_bin - first_bin) * (end_frame - first_frame) / (size.freq * size.time)
 
     def own_weight(self, size: Size) -> Tensor:
         bins, frames = self.sides(size)

@@ -1,6 +1,7 @@
 """What all mixers share: reading the batch, choosing partners and rows, and turning a drawn geometry into a plan."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
@@ -126,9 +127,8 @@ class Mixer(nn.Module):
         rows = check_rows(rows, batch, x.device)
         draws = Draws(generator, x.device)
         salient = SaliencyOfBatch(x, layout, lengths, saliency)
-        p = self.current_p
-        # A plan drawn in inference mode or under autocast must serve a training step all the same.
-        with torch.inference_mode(False), torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        with plain_mode(x.device.type):
+            p = self.current_p
             if batch == 0 or (self.per == "batch" and p < 1 and draws.host(1)[0] >= p):
                 return identity_plan(x, layout, lengths, self.source_count)
             partner = draw_partners(self.pairing, batch, draws, rows, lengths)
@@ -136,17 +136,14 @@ class Mixer(nn.Module):
             here = torch.arange(batch, device=x.device)
             if mixed is not None:
                 partner = torch.where(mixed, partner, here)
-            ragged = lengths is not None
-            own = torch.full((batch,), size.time, device=x.device) if lengths is None else lengths
             context = Rows(
                 count=batch,
                 size=size,
                 index=here,
                 partner_index=partner,
-                own=own,
-                partner=own[partner],
+                lengths=lengths,
+                partner_lengths=None if lengths is None else lengths[partner],
                 mixed=mixed,
-                ragged=ragged,
                 each=self.per == "row",
                 longest_pair=longest_pair,
                 x=canonical.detach(),
@@ -155,13 +152,13 @@ class Mixer(nn.Module):
             drawn = self.draw_geometry(draws, context)
             others = partner[None] if drawn.sources is None else drawn.sources
             return MixPlan(
-                sources=torch.cat([here[None], others, here.expand(self.source_count - 1 - others.shape[0], -1)]),
+                sources=torch.cat([here[None], others, here.expand(self.source_count - 1 - len(others), -1)]),
                 share=measure_share(drawn.geometry, context, drawn.out, self.source_count),
                 geometry=drawn.geometry,
                 candidates=drawn.candidates,
                 size=size,
                 layout=layout,
-                lengths=drawn.out if ragged or drawn.geometry.output_time(size.time) != size.time else None,
+                lengths=drawn.out if context.ragged or drawn.geometry.output_time(size.time) != size.time else None,
                 drawn=drawn.of_row,
                 mixed_rows=chosen,
             )
@@ -215,3 +212,14 @@ class Mixer(nn.Module):
         """The common arguments, for `repr`."""
         layout = f", layout={self.layout!r}" if self.layout else ""
         return f"p={self.p}, per={self.per!r}, pairing={self.pairing!r}{layout}"
+
+
+def plain_mode(device: str) -> AbstractContextManager[object]:
+    """Without gradients, inference mode or autocast: a plan that is drawn in them must serve a training step, too."""
+    if not (torch.is_inference_mode_enabled() or torch.is_autocast_enabled(device)):
+        return torch.no_grad()
+    modes = ExitStack()
+    modes.enter_context(torch.inference_mode(False))
+    modes.enter_context(torch.autocast(device, enabled=False))
+    modes.enter_context(torch.no_grad())
+    return modes

@@ -1,5 +1,6 @@
 """Pasting a rectangle: CutMix on both axes, on time or on frequency alone, and ResizeMix."""
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +13,9 @@ from randommix_audio.mixers.checks import check_alpha, check_choice
 from randommix_audio.mixers.linear import LENGTH_POLICIES
 from randommix_audio.mixers.rows import Drawn, LengthPolicy, Rows
 from randommix_audio.mixers.sides import box, clipped_side, half_side, inner_side, shifted_side
+
+Edges = tuple[int, int, int, int]
+"""First bin, bin after the last, first frame, frame after the last."""
 
 
 class CutMix(Mixer):
@@ -60,6 +64,9 @@ class CutMix(Mixer):
     def draw_geometry(self, draws: Draws, rows: Rows) -> Drawn:
         """See `Mixer.draw_geometry`."""
         count = self.draw_count(rows)
+        if rows.alike and count == 1:
+            edges = self._draw_edges(draws, rows)
+            return Drawn(Box(draws.from_host([edges]), edges=edges), rows.own, (self.name,))
         cut = 1 - draws.beta(self.alpha, count)
         if self.variant == "official":
             centre = draws.uniform(2, count)
@@ -80,6 +87,17 @@ class CutMix(Mixer):
             return Drawn(Box(box(bins, (zero, span.both)).corners, span=span), span.out, (self.name,))
         frames = inner_side(side, rounding[1], position[1], rows.both)
         return Drawn(box(bins, frames), rows.own, (self.name,))
+
+    def _draw_edges(self, draws: Draws, rows: Rows) -> Edges:
+        """One rectangle for all rows, on the host: pasting it is a slice then."""
+        cut, uniforms = 1 - draws.host_beta(self.alpha), draws.host(4)
+        if self.variant == "official":
+            return (*_clipped_edges(cut, uniforms[0], rows.freq), *_clipped_edges(cut, uniforms[1], rows.time))
+        axes = self._cut_axes(rows)
+        side = math.sqrt(cut) if axes == "both" else cut
+        bins = (0, rows.freq) if axes == "time" else _inner_edges(side, uniforms[0], uniforms[1], rows.freq)
+        frames = (0, rows.time) if axes == "freq" else _inner_edges(side, uniforms[2], uniforms[3], rows.time)
+        return *bins, *frames
 
     def _cut_axes(self, rows: Rows) -> str:
         if self.axes == "both" and rows.freq == 1:
@@ -142,6 +160,8 @@ class ResizeMix(Mixer):
     def draw_geometry(self, draws: Draws, rows: Rows) -> Drawn:
         """See `Mixer.draw_geometry`."""
         official = self.variant == "official"
+        if rows.alike and not official and self.draw_count(rows) == 1:
+            return self._draw_shared(draws, rows)
         low, high = self.scale
         tau = low + (high - low) * draws.uniform(self.draw_count(rows))
         place = draws.uniform(2, rows.count if official else self.draw_count(rows))
@@ -162,9 +182,38 @@ class ResizeMix(Mixer):
         resized = ResizedBox(corners, steps.float(), rows.partner, linear=not official)
         return Drawn(resized, rows.own, (self.name,))
 
+    def _draw_shared(self, draws: Draws, rows: Rows) -> Drawn:
+        """One default rectangle for all rows, on the host; the published code draws positions for each row."""
+        low, high = self.scale
+        uniforms = draws.host(3)
+        tau = low + (high - low) * uniforms[0]
+        sides = [(max(1, round(tau * size)), size) for size in (rows.freq, rows.time)]
+        starts = [_place(uniform, size - side + 1) for uniform, (side, size) in zip(uniforms[1:], sides, strict=True)]
+        edges = (starts[0], starts[0] + sides[0][0], starts[1], starts[1] + sides[1][0])
+        step = draws.from_host([[size / side for side, size in sides]], torch.float32)
+        resized = ResizedBox(draws.from_host([edges]), step, rows.own[:1], linear=True, edges=edges)
+        return Drawn(resized, rows.own, (self.name,))
+
     def extra_repr(self) -> str:
         """See `Mixer.extra_repr`."""
         return f"scale={self.scale}, variant={self.variant!r}, {super().extra_repr()}"
+
+
+def _inner_edges(fraction: float, rounding: float, position: float, size: int) -> tuple[int, int]:
+    """`inner_side` for numbers on the host."""
+    length = min(int(fraction * size + rounding), size)
+    start = _place(position, size - length + 1)
+    return start, start + length
+
+
+def _clipped_edges(cut: float, centre: float, size: int) -> tuple[int, int]:
+    """`clipped_side` with `half_side` of sqrt(cut) for numbers on the host."""
+    half, middle = int(size * math.sqrt(cut)) // 2, _place(centre, size)
+    return max(middle - half, 0), min(middle + half, size)
+
+
+def _place(uniform: float, count: int) -> int:
+    return min(int(uniform * count), count - 1)
 
 
 def _resized_side(tau: Tensor, size: int | Tensor, official: bool) -> Tensor:

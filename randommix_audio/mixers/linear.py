@@ -1,5 +1,6 @@
 """Mixing all bins and frames with one weight."""
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -45,7 +46,12 @@ class Mixup(Mixer):
 
     def draw_geometry(self, draws: Draws, rows: Rows) -> Drawn:
         """See `Mixer.draw_geometry`."""
-        lam = draws.beta(self.alpha, self.draw_count(rows))
+        count = self.draw_count(rows)
+        if rows.alike and count == 1:
+            theirs = round_to(1 - draws.host_beta(self.alpha), rows.dtype)
+            own = torch.full((1,), 1 - theirs, device=rows.device)
+            return Drawn(Constant(own, theirs=theirs), rows.own, (self.name,))
+        lam = draws.beta(self.alpha, count)
         own = 1 - (1 - lam).to(rows.dtype).float()  # the weight that a mix in this dtype really uses
         span = rows.span(self.length_policy, self.fill)
         if span is not None:
@@ -57,6 +63,13 @@ class Mixup(Mixer):
     def extra_repr(self) -> str:
         """See `Mixer.extra_repr`."""
         return f"alpha={self.alpha}, length_policy={self.length_policy!r}, {super().extra_repr()}"
+
+
+def round_to(number: float, dtype: torch.dtype) -> float:
+    """A number in [0, 1] as a dtype represents it, subnormal ones aside."""
+    _, exponent = math.frexp(number)
+    step = math.ldexp(torch.finfo(dtype).eps, exponent - 1)
+    return round(number / step) * step
 
 
 class NoMix(Mixer):

@@ -1,6 +1,7 @@
 """The rows that a geometry is drawn for, what is drawn for them, and what share of each source comes of it."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import torch
@@ -22,10 +23,9 @@ class Rows:
         size: Channels, frequency bins and frames of the batch.
         index: (n,) long, where the rows stand in the batch.
         partner_index: (n,) long, where their partners stand.
-        own: (n,) long, valid frames of each row.
-        partner: (n,) long, valid frames of its partner.
+        lengths: (n,) long, valid frames of each row; None: all of them.
+        partner_lengths: (n,) long, valid frames of its partner; None: all of them.
         mixed: (n,) bool, whether the row is mixed at all; None: every row is.
-        ragged: Whether lengths were given.
         each: Whether every row has a lambda, box or mask of its own.
         longest_pair: Frames that two rows of the batch have together at most, as far as the host knows.
         x: (B, C, F, T) the whole batch; only methods that follow saliency read its values.
@@ -36,10 +36,9 @@ class Rows:
     size: Size
     index: Tensor
     partner_index: Tensor
-    own: Tensor
-    partner: Tensor
+    lengths: Tensor | None
+    partner_lengths: Tensor | None
     mixed: Tensor | None
-    ragged: bool
     each: bool
     longest_pair: int
     x: Tensor
@@ -66,9 +65,29 @@ class Rows:
         return self.x.device
 
     @property
+    def ragged(self) -> bool:
+        """Whether lengths were given."""
+        return self.lengths is not None
+
+    @property
+    def alike(self) -> bool:
+        """Whether every row is mixed over all its frames, so that one number can serve all rows."""
+        return self.lengths is None and self.mixed is None
+
+    @cached_property
+    def own(self) -> Tensor:
+        """(n,) long, valid frames of each row."""
+        return torch.full((self.count,), self.time, device=self.device) if self.lengths is None else self.lengths
+
+    @property
+    def partner(self) -> Tensor:
+        """(n,) long, valid frames of the partner of each row."""
+        return self.own if self.partner_lengths is None else self.partner_lengths
+
+    @cached_property
     def both(self) -> Tensor:
         """(n,) long, frames over which the row is mixed: where both are valid, or 0 where the row is not mixed."""
-        both = torch.minimum(self.own, self.partner)
+        both = torch.minimum(self.own, self.partner) if self.ragged else self.own
         return both if self.mixed is None else both * self.mixed
 
     def take(self, rows: Tensor) -> "Rows":
@@ -78,8 +97,8 @@ class Rows:
             count=rows.shape[0],
             index=self.index[rows],
             partner_index=self.partner_index[rows],
-            own=self.own[rows],
-            partner=self.partner[rows],
+            lengths=None if self.lengths is None else self.lengths[rows],
+            partner_lengths=None if self.partner_lengths is None else self.partner_lengths[rows],
             mixed=None if self.mixed is None else self.mixed[rows],
         )
 
@@ -141,12 +160,25 @@ def choose_rows(p: float, batch: int, draws: Draws, rows: Tensor | None) -> tupl
 
 def measure_share(geometry: Geometry, rows: Rows, out: Tensor, source_count: int) -> Tensor:
     """Mean weight of K sources over the valid positions of the output, (K, n) float32, columns summing to 1."""
-    areas = geometry.areas(rows.size, rows.both).expand(-1, rows.count)
+    known = geometry.known_share(rows.size)
+    if known is not None:
+        shares = [1 - known, known] + [0.0] * (source_count - 2)
+        return torch.stack([torch.full((rows.count,), share, device=rows.device) for share in shares])
+    areas = geometry.areas(rows.size, rows.both)
+    frames: Tensor | int = rows.time
+    if out is not rows.own or rows.ragged:
+        areas, frames = _with_frames_alone(areas.expand(-1, rows.count), geometry, rows, out), out.clamp(min=1)
+    others = (areas / (rows.freq * frames)).clamp(0, 1)
+    own = 1 - others if others.shape[0] == 1 else (1 - others.sum(0, keepdim=True)).clamp(min=0)
+    unused = others.new_zeros(source_count - 1 - others.shape[0], others.shape[1])
+    return torch.cat([own, others, unused]).expand(-1, rows.count).contiguous()
+
+
+def _with_frames_alone(areas: Tensor, geometry: Geometry, rows: Rows, out: Tensor) -> Tensor:
+    """Count the frames that a partner has for itself, where it goes on after the row has ended, to its area."""
     if areas.shape[0]:
-        alone = rows.freq * (out - rows.own).clamp(min=0)  # where the partner goes on after the row has ended
+        alone = rows.freq * (out - rows.own).clamp(min=0)
         joined = geometry.joined()
         alone = alone if joined is None else torch.where(joined, 0, alone)  # the partner's part of one joined target
         areas = torch.cat([areas[:1] + alone, areas[1:]])
-    others = (areas / (rows.freq * out).clamp(min=1)).clamp(0, 1)
-    unused = torch.zeros(source_count - 1 - areas.shape[0], rows.count, device=areas.device)
-    return torch.cat([(1 - others.sum(0, keepdim=True)).clamp(min=0), others, unused])
+    return areas

@@ -35,3 +35,22 @@ def test_a_method_drawn_for_each_row_compiles_a_handful_of_graphs_for_any_draw()
         plan = mixer.plan(x, generator=torch.Generator().manual_seed(step))
         torch.testing.assert_close(mix(x, plan), plan.apply(x))
     assert compilations <= 6
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix", "resizemix"])
+def test_numbers_that_the_host_drew_are_not_compiled_in(name):
+    torch._dynamo.reset()
+    compilations = 0
+
+    def count(graph, inputs):
+        nonlocal compilations
+        compilations += 1
+        return graph.forward
+
+    mix = torch.compile(lambda x, plan: plan.apply(x), fullgraph=True, backend=count, dynamic=True)
+    mixer = rma.build(name, per="batch")
+    for step in range(12):
+        x = torch.randn(5 + step % 3, 1, 10, 30)
+        plan = mixer.plan(x, generator=torch.Generator().manual_seed(step))
+        torch.testing.assert_close(mix(x, plan), plan.apply(x))
+    assert compilations == 1

@@ -5,6 +5,7 @@ import torch
 
 import randommix_audio as rma
 from randommix_audio.draws import Draws, choose
+from randommix_audio.mixers.linear import round_to
 
 DRAWS = 20_000
 
@@ -105,3 +106,52 @@ def test_the_fmix_share_is_right_for_short_rows_as_well():
     lengths = torch.full((4000,), 23)
     plan = rma.FMix(per="row").plan(torch.zeros(4000, 20, 90), lengths, generator=torch.Generator().manual_seed(0))
     assert plan.lam.mean() == pytest.approx(0.5, abs=0.015)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "mean"),
+    [
+        ("mixup", {}, 0.5),
+        ("mixup", {"alpha": 0.2}, 0.5),
+        ("cutmix", {}, 0.5),
+        ("cutmix", {"variant": "official"}, 0.70),
+        ("time_cutmix", {"alpha": 0.4}, 0.5),
+        ("freq_cutmix", {}, 0.5),
+        ("resizemix", {}, None),
+    ],
+)
+def test_one_draw_for_the_batch_has_the_shares_of_a_draw_for_each_row(name, arguments, mean):
+    x = torch.zeros(2, 32, 31)
+    generator = torch.Generator().manual_seed(3)
+    mixer = rma.build(name, per="batch", **arguments)
+    batch = torch.stack([mixer.plan(x, generator=generator).lam[0] for _ in range(DRAWS // 4)])
+    row = own_shares(rma.build(name, per="row", **arguments), 32, 31, seed=4)
+    parts = torch.linspace(0.02, 0.98, 49)
+    assert (batch.quantile(parts) - row.quantile(parts)).abs().max() < 0.04
+    assert mean is None or batch.mean() == pytest.approx(mean, abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["cutmix", "time_cutmix", "resizemix"])
+@pytest.mark.parametrize("variant", ["default", "official"])
+def test_one_rectangle_for_the_batch_lies_where_rectangles_of_rows_lie(name, variant):
+    options = {} if name == "time_cutmix" else {"variant": variant}
+    x, generator = torch.zeros(2, 32, 31), torch.Generator().manual_seed(5)
+    mixer = rma.build(name, per="batch", **options)
+    batch = torch.cat([mixer.plan(x, generator=generator).geometry.corners[:1] for _ in range(DRAWS // 4)]).float()
+    row = rma.build(name, per="row", **options).plan(torch.zeros(DRAWS, 32, 31)).geometry.corners.float()
+    assert (batch.mean(0) - row.mean(0)).abs().max() < 0.6
+    assert (batch.std(0) - row.std(0)).abs().max() < 0.5
+
+
+@pytest.mark.parametrize("alpha", [1e-4, 0.1, 1.0, 50.0])
+def test_lambda_drawn_on_the_host_follows_the_beta_distribution(alpha):
+    draws = Draws(torch.Generator().manual_seed(2), torch.device("cpu"))
+    lam = torch.tensor([draws.host_beta(alpha) for _ in range(DRAWS)])
+    assert lam.mean() == pytest.approx(0.5, abs=0.012)
+    assert lam.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.05)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_weight_on_the_host_is_rounded_as_the_dtype_rounds_it(dtype):
+    numbers = [0.0, 1.0, *torch.rand(500, dtype=torch.float64).tolist()]
+    assert [round_to(number, dtype) for number in numbers] == torch.tensor(numbers, dtype=dtype).tolist()
