@@ -188,7 +188,8 @@ class LogMel(nn.Module):
                 for rows, power in blocks.mel_power(self, wave, lengths, n_frames, self._band_slices()):
                     features[rows] = self._features(power, None if frames is None else frames[rows])
             else:
-                features = self._features(self._mel_power(self._prepare(wave, lengths), lengths, n_frames), frames)
+                power = self._mel_power(self._prepare(wave, lengths), lengths, n_frames)
+                features = self._features(power, frames).contiguous()
             return features if frames is None else (features, frames)
 
     @overload
@@ -322,7 +323,7 @@ class LogMel(nn.Module):
             level = torch.maximum(level, levels.clip_peak(level, valid) - self.dynamic_range)
         if (self.mean, self.std) != (0.0, 1.0):
             level = (level - self.mean) / self.std
-        return levels.standardise_bands(level, valid) if self.normalize else level.contiguous()
+        return levels.standardise_bands(level, valid) if self.normalize else level
 
     def _goes_in_blocks(self, wave: Tensor) -> bool:
         """Whether nobody needs to see the single steps, which blocks overwrite."""

@@ -47,7 +47,7 @@ class Storages(TorchDispatchMode):
         return found
 
 
-@pytest.mark.parametrize("block", [1, 2**13, 2**15, 2**18])
+@pytest.mark.parametrize("block", [2**13, 2**18])
 @pytest.mark.parametrize("name", PRESETS)
 def test_blocks_of_any_size_give_the_values_of_the_plain_path(
     name: str, block: int, monkeypatch: pytest.MonkeyPatch
@@ -67,7 +67,10 @@ def test_blocks_of_any_size_give_the_values_of_the_plain_path(
 
 @pytest.mark.parametrize("n_fft", [1, 2, 37, 512])
 @pytest.mark.parametrize("pad_mode", ["reflect", "constant"])
-def test_clips_shorter_than_the_edge_and_odd_transforms_too(n_fft: int, pad_mode: str) -> None:
+def test_clips_shorter_than_the_edge_odd_transforms_and_blocks_of_one_frame_too(
+    n_fft: int, pad_mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_SAMPLES", 1)
     logmel = LogMel(n_fft=n_fft, hop_length=3, n_mels=2, pad_mode=pad_mode, wave_scale=3.0, preemphasis=0.5)
     for wave in (noise(3, 5), noise(1, 300)):
         torch.testing.assert_close(logmel(wave), plainly(logmel, wave), rtol=0, atol=1e-4)
