@@ -69,7 +69,12 @@ def _parser() -> argparse.ArgumentParser:
     preview.add_argument("--preset", default="whisper", help=f"front end, one of {', '.join(PRESETS)}")
     preview.add_argument("--seed", type=int, default=0, help="seed of the draws")
     preview.add_argument("--per", choices=("row", "batch"), default="row", help="draw for each file, or once for all")
-    preview.add_argument("--alpha", type=float, default=1.0, help="the share is drawn from Beta(alpha, alpha)")
+    preview.add_argument(
+        "--alpha",
+        type=float,
+        default=argparse.SUPPRESS,
+        help="the share is drawn from Beta(alpha, alpha) (default: that of each method)",
+    )
     preview.add_argument(
         "--variant",
         choices=("default", "official"),
@@ -107,7 +112,7 @@ def _preview(arguments: argparse.Namespace) -> int:
         per=arguments.per,
         seconds=arguments.seconds,
         rows=arguments.rows,
-        alpha=arguments.alpha,
+        alpha=getattr(arguments, "alpha", None),
         variant=arguments.variant,
         wave=arguments.domain_wave,
     )

@@ -6,7 +6,8 @@ and is imported at the first picture.
 """
 
 from randommix_audio.viewing.figure import save
-from randommix_audio.viewing.mixes import gallery, show
+from randommix_audio.viewing.gallery import gallery
+from randommix_audio.viewing.mixes import show
 from randommix_audio.viewing.reports import confusion, curves
 
 __all__ = ["confusion", "curves", "gallery", "save", "show"]

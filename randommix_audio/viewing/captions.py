@@ -2,11 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
 LONGEST_NAME, LONGEST_TITLE = 22, 38  # letters that fit above a panel
+FOLLOW_SALIENCY = ("saliencymix", "puzzlemix", "comixup")
+FOR_HIDDEN_LAYERS = ("manifoldmix", "patchup")
+
+
+@dataclass(frozen=True)
+class MixedRow:
+    """What a plan makes of one row, as far as captions say it.
+
+    Attributes:
+        own: the row.
+        shares: how much of the result comes from each row, the row itself first; others only where above 0.
+        method: the method's name.
+        alone: whether the plan gives the row nothing but itself.
+        changed: whether the result differs from the row.
+        filled: whether a part of the result comes from no row at all, as after Cutout.
+        moved: whether blocks were moved, as by Puzzle Mix.
+        outlined: whether what is salient is outlined in the clips.
+    """
+
+    own: int
+    shares: Mapping[int, float]
+    method: str
+    alone: bool
+    changed: bool
+    filled: bool = False
+    moved: bool = False
+    outlined: bool = False
+
+    @property
+    def partners(self) -> list[int]:
+        """The other rows in the result, those with the largest share first."""
+        others = {row: share for row, share in self.shares.items() if row != self.own}
+        return sorted(others, key=lambda row: -others[row])
 
 
 def names_above_panels(names: Sequence[str] | None, count: int) -> list[str]:
@@ -29,6 +63,20 @@ def shortened(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
+def shares_of_rows(sources: Sequence[int] | Tensor, share: Sequence[float] | Tensor) -> dict[int, float]:
+    """The share of each row that a mix consists of; the row itself first, others only where above 0.
+
+    Args:
+        sources: (K,) rows mixed, the row itself first; some may be the same.
+        share: (K,) their shares.
+    """
+    total = {int(sources[0]): float(share[0])}
+    for source, part in zip(sources[1:], share[1:], strict=True):
+        if float(part) > 0:
+            total[int(source)] = total.get(int(source), 0.0) + float(part)
+    return total
+
+
 def share_text(names: Sequence[str], sources: Sequence[int] | Tensor, share: Sequence[float] | Tensor) -> str:
     """A share in words, such as "72 % yes + 28 % no" or "yes paired with itself"; percents add up to 100.
 
@@ -37,12 +85,10 @@ def share_text(names: Sequence[str], sources: Sequence[int] | Tensor, share: Seq
         sources: (K,) rows mixed, the row itself first.
         share: (K,) their shares.
     """
-    if is_paired_with_itself(sources, share):
+    shares = shares_of_rows(sources, share)
+    if len(shares) == 1 and not is_left_alone(share):
         return f"{names[int(sources[0])]} paired with itself"
-    percent = [round(100 * float(s)) for s in share[1:]]
-    percent = [100 - sum(percent), *percent]
-    parts = [(p, names[int(s)]) for p, s in zip(percent, sources, strict=True) if p > 0]
-    return " + ".join(f"{p} % {name}" for p, name in parts)
+    return _percents(names, shares)
 
 
 def is_left_alone(share: Sequence[float] | Tensor) -> bool:
@@ -50,38 +96,60 @@ def is_left_alone(share: Sequence[float] | Tensor) -> bool:
     return float(share[0]) == 1.0
 
 
-def is_paired_with_itself(sources: Sequence[int] | Tensor, share: Sequence[float] | Tensor) -> bool:
-    """Whether a row was mixed, but with no other row: all its sources are one."""
-    return not is_left_alone(share) and len({int(source) for source in sources}) == 1
-
-
-def titles(
-    names: Sequence[str], sources: Tensor, share: Tensor, partner: int, method: str, changed: bool, cut: str
-) -> tuple[str, str, str, str]:
-    """What stands above the four panels of a row; a long share gets a line for each source.
+def titles(names: Sequence[str], row: MixedRow, cut: str = "") -> tuple[str, str, str, str]:
+    """What stands above the four panels of a row; what is too long for one line goes on in the next.
 
     Args:
         names: one name for each row of the batch.
-        sources: (K,) rows mixed, the row itself first.
-        share: (K,) their shares.
-        partner: the source that is shown as the partner.
-        method: the method's name.
-        changed: whether the result differs from the row: ResizeMix changes even a row paired with itself.
-        cut: how much of the partner is shown, in words; empty where all of it is.
+        row: what the plan makes of the row.
+        cut: how much of the partner is shown, such as "first 1 s of 2 s"; empty where all of it is.
     """
-    own, alone = int(sources[0]), is_left_alone(share)
-    if alone and changed and partner == own:  # cut out of: the row has no partner, and yet it is not what it was
-        return f"own: {names[own]}", "no partner", f"{method}: weight of own", f"cut: {names[own]}"
-    if alone:
-        return f"own: {names[own]}", "no partner", "not mixed", f"not mixed: {names[own]}"
-    weights = f"{method}: weight of own" if changed else "not mixed"
-    text = share_text(names, sources, share)
-    if is_paired_with_itself(sources, share):
-        return f"own: {names[own]}", "partner: itself", weights, _folded(text, " paired")
-    beside = _folded(f"partner: {names[partner]}{cut}", " (")
-    return f"own: {names[own]}", beside, weights, _folded(f"mixed: {text}", " + ")
+    outlined = "\n(most salient tenth outlined)" if row.outlined else ""
+    weights = f"{row.method}: weight of own" if row.changed else "not mixed"
+    if row.changed and row.method in FOR_HIDDEN_LAYERS:
+        weights += "\n(on the clip; meant for hidden layers)"
+    partner = _partner_title(names, row, cut) + outlined
+    return f"own: {names[row.own]}{outlined}", partner, weights, _result_title(names, row)
+
+
+def _partner_title(names: Sequence[str], row: MixedRow, cut: str) -> str:
+    if not row.partners:
+        return "no partner" if row.alone else "partner: itself"
+    shown, *others = (names[partner] for partner in row.partners)
+    if others:
+        details = f"shown, {cut}" if cut else "shown"
+        return _folded(" + ".join([f"partners: {shown} ({details})", *others]), " + ")
+    return _folded(f"partner: {shown} ({cut})" if cut else f"partner: {shown}", " (")
+
+
+def _result_title(names: Sequence[str], row: MixedRow) -> str:
+    if row.alone:
+        what = "cut" if row.filled else "moved" if row.moved else "changed" if row.changed else "not mixed"
+        return f"{what}: {names[row.own]}"
+    if not row.partners:
+        return _folded(f"{names[row.own]} paired with itself", " paired")
+    what = "mixed and moved" if row.moved else "mixed"
+    return _folded(f"{what}: {_percents(names, row.shares)}", " + ")
+
+
+def _percents(names: Sequence[str], shares: Mapping[int, float]) -> str:
+    """Shares as whole percents that add up to 100, those of 0 left out."""
+    exact = [100 * share for share in shares.values()]
+    percents = [int(value) for value in exact]
+    # What rounding down leaves goes to those that lost most, so that a row without a share never gets one.
+    losses = sorted(range(len(exact)), key=lambda i: percents[i] - exact[i])
+    for i in losses[: 100 - sum(percents)]:
+        percents[i] += 1
+    return " + ".join(f"{p} % {names[row]}" for p, row in zip(percents, shares, strict=True) if p > 0)
 
 
 def _folded(text: str, before: str) -> str:
-    """A text that is too long for one line goes on in a second one."""
-    return text.replace(before, f"\n{before.lstrip()}") if len(text) > LONGEST_TITLE else text
+    """A text that is too long for one line goes on in the next; lines begin with `before`."""
+    first, *rest = text.split(before)
+    lines = [first]
+    for part in rest:
+        if len(lines[-1]) + len(before) + len(part) > LONGEST_TITLE:
+            lines.append(before.lstrip() + part)
+        else:
+            lines[-1] += before + part
+    return "\n".join(lines)

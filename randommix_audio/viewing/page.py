@@ -29,10 +29,10 @@ DESCRIPTIONS = {
     "fmix": "Regions of free shape, cut from low-frequency noise, come from the partner.",
     "cutout": "A box of the clip is filled with silence; there is no partner.",
     "saliencymix": "The box around the most salient point of the partner replaces the same box of the clip.",
-    "puzzlemix": "Blocks of the clip and its partner, chosen and moved so that what is salient in either survives.",
-    "comixup": "Blocks of up to four clips, chosen for the whole batch at once so that the mixes differ.",
-    "manifoldmix": "Both clips everywhere with a constant weight, but in a hidden layer of the model.",
-    "patchup": "Blocks of a hidden layer's maps are mixed with the partner's or exchanged for them.",
+    "puzzlemix": "Blocks of the clip and its partner, chosen, and some moved, so that what is salient survives.",
+    "comixup": "Blocks of up to four clips, chosen for all mixes together so that these differ.",
+    "manifoldmix": "Mixup for a hidden layer of a model, with a constant weight; here on the clips themselves.",
+    "patchup": "For a hidden layer of a model: square patches are mixed with the partner's; here on the clips.",
     "randommix": "One of mixup, cutmix, resizemix and fmix, drawn at random.",
 }
 

@@ -9,54 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from randommix_audio.viewing.axis import Axis
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-SPECTRUM, WEIGHTS, PADDING, LINE = "magma", "viridis", "#d9d9d9", "#0072B2"
+SPECTRUM, WEIGHTS, PADDING, LINE, OUTLINE = "magma", "viridis", "#d9d9d9", "#0072B2", "#FFFFFF"
 PANEL_WIDTH, PANEL_HEIGHT = 3.0, 2.1  # inches
 MOST_SQUARES = 220
 FAR_OFF = 3.0  # a line whose range is smaller than that of all by this factor would be drawn in few colours
 # Tick marks for a frequency axis whose bins are not evenly spaced; those inside the range are used.
 FREQUENCY_TICKS = (62.5, 125, 250, 500, 1000, 2000, 4000, 8000, 16000)
-
-
-@dataclass(frozen=True)
-class Axis:
-    """What the axes of a panel mean.
-
-    Attributes:
-        kind: "spectrogram" (low frequency at the bottom), "image" (first line at the top) or "wave" (a line).
-        seconds: duration of one frame or sample; None counts frames or samples.
-        frequencies: centre of each frequency bin in Hz; None counts bins.
-        unit: what the values of a spectrogram are, for its colour bar; empty where that is not known.
-    """
-
-    kind: str
-    seconds: float | None = None
-    frequencies: np.ndarray | None = None
-    unit: str = ""
-
-    def time_text(self, frames: int) -> str:
-        """A number of frames in the unit of the time axis, such as "1.5 s" or "150 frames"."""
-        if self.seconds is not None:
-            return f"{frames * self.seconds:.3g} s"
-        return f"{frames} {self.time_label()}s"
-
-    def time_label(self) -> str:
-        """Name of the horizontal axis."""
-        if self.seconds is not None:
-            return "time (s)"
-        return {"spectrogram": "frame", "image": "column", "wave": "sample"}[self.kind]
-
-    def height_label(self) -> str:
-        """Name of the vertical axis."""
-        if self.kind == "wave":
-            return "amplitude"
-        if self.kind == "image":
-            return "line"
-        return "mel bin" if self.frequencies is None else "frequency (Hz)"
 
 
 @dataclass(frozen=True)
@@ -71,6 +36,7 @@ class Line:
         titles: what stands above the four panels, in that order.
         ends: the number of valid frames of each of the four; what follows is drawn as padding.
         frames: how many frames the time axes of the line show.
+        salient: (F, T) saliency of the row and of its partner, whose most salient tenth is outlined; None: no outline.
     """
 
     own: np.ndarray
@@ -80,6 +46,7 @@ class Line:
     titles: Sequence[str]
     ends: Sequence[int]
     frames: int
+    salient: Sequence[np.ndarray | None] = (None, None)
 
     def panels(self) -> list[np.ndarray]:
         """What the four panels show: as far as the axis goes, without padding."""
@@ -108,6 +75,8 @@ def draw(figure: Figure, lines: Sequence[Line], axis: Axis) -> None:
         for column, (axes, x) in enumerate(zip(row, line.panels(), strict=True)):
             is_weights = column == 2
             image = _draw_weights(axes, x, axis) if is_weights else _draw_source(axes, x, axis, low, high)
+            if column < 2 and image is not None:
+                _outline(axes, line.salient[column], x.shape[-1], axis)
             axes.set_title(line.titles[column], fontsize=8.5, parse_math=False)
             _limit_time(axes, x.shape[-1], line.frames, axis)
             _label(axes, axis, first_column=column == 0, last_line=last, is_weights=is_weights)
@@ -219,6 +188,19 @@ def _draw_weights(axes: Axes, weights: np.ndarray, axis: Axis) -> AxesImage | No
         extent=extent,
         interpolation="nearest",
     )
+
+
+def _outline(axes: Axes, salient: np.ndarray | None, end: int, axis: Axis) -> None:
+    """Draw a line around the most salient tenth of the valid frames; where all are salient alike there is none."""
+    if salient is None or min(salient[:, :end].shape) < 2:
+        return
+    valid = salient[:, :end]
+    level = np.quantile(valid, 0.9)
+    inside = valid >= level if level > valid.min() else valid > level
+    if not 0 < inside.mean() <= 0.5:  # so many are equal that no tenth stands out
+        return
+    times = (np.arange(end) + (0 if axis.kind == "image" else 0.5)) * (axis.seconds or 1)
+    axes.contour(times, np.arange(len(valid)), inside, levels=[0.5], colors=OUTLINE, linewidths=0.8)
 
 
 def _times(count: int, axis: Axis) -> np.ndarray:

@@ -21,7 +21,8 @@ from randommix_audio.mixers import MIXERS, Mixer
 from randommix_audio.plan import METHODS, MixPlan
 from randommix_audio.viewing.captions import share_text
 from randommix_audio.viewing.figure import blank, small_png
-from randommix_audio.viewing.mixes import gallery, mixer_for, rows_to_show, show
+from randommix_audio.viewing.gallery import gallery, mixer_for
+from randommix_audio.viewing.mixes import rows_to_show, show
 from randommix_audio.viewing.page import DESCRIPTIONS, Section, Sound, page
 
 # Mixing that makes sense sample by sample; the others need a frequency axis.
@@ -42,7 +43,7 @@ class Options:
         per: "row" draws for each file, "batch" once for all.
         seconds: how much of the start of each file to take.
         rows: how many files to show for each method.
-        alpha: both parameters of the Beta distribution of the share.
+        alpha: both parameters of the Beta distribution of the share; None: each method's own.
         variant: "default" or "official".
         wave: mix waveforms instead of spectrograms.
     """
@@ -55,7 +56,7 @@ class Options:
     per: str = "row"
     seconds: float = 10.0
     rows: int = 4
-    alpha: float = 1.0
+    alpha: float | None = None
     variant: str = "default"
     wave: bool = False
 
@@ -183,9 +184,10 @@ class _Preview:
         """One line that says how the page was made."""
         options = self.options
         what = "waveforms" if options.wave else f"log-mel spectrograms (preset {options.preset})"
+        alpha = "the alpha of each method" if options.alpha is None else f"alpha {options.alpha:g}"
         return (
-            f"{len(self.clips.names)} clips at {self.clips.sample_rate} Hz; {what} mixed with alpha "
-            f"{options.alpha:g}, drawn for each {options.per}, variant {options.variant}, seed {options.seed}"
+            f"{len(self.clips.names)} clips at {self.clips.sample_rate} Hz; {what} mixed with {alpha}, "
+            f"drawn for each {options.per}, variant {options.variant}, seed {options.seed}"
         )
 
     def overview(self, methods: list[str]) -> Section:
@@ -221,7 +223,9 @@ class _Preview:
         generator = step_generator(self.options.seed, step=METHODS.index(method))
         plan = mixer.plan(self.x, lengths=self.lengths, generator=generator)
         names, rows = self.clips.names, rows_to_show(plan, self.options.rows)
-        picture = small_png(show(self.x, plan, rows, names, front_end=self.front_end, lengths=self.lengths))
+        followed = getattr(mixer, "saliency", None)
+        figure = show(self.x, plan, rows, names, front_end=self.front_end, lengths=self.lengths, saliency=followed)
+        picture = small_png(figure)
         self.write(f"{method}.png", picture)
         shares = [share_text(names, plan.sources[:, row], plan.share[:, row]) for row in rows]
         described = f"{method}: clips, partners, weights and mixes of {'; '.join(shares)}"

@@ -1,39 +1,15 @@
 """Pictures of mixes show what a plan really does, in every layout, and touch nothing else."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
 
 import randommix_audio as rma
-from randommix_audio.viewing import gallery, show
-from randommix_audio.viewing.captions import share_text, shortened
-from randommix_audio.viewing.figure import png, small_png
-from randommix_audio.viewing.mixes import bin_centres, methods_to_show, rows_to_show
-
-BINS, FRAMES = 12, 20
-
-
-def drawn_plan(x: torch.Tensor, method: str = "cutmix", **arguments: object) -> rma.MixPlan:
-    mixer = rma.build(method, per="row", pairing="roll", **arguments)
-    return mixer.plan(x, generator=torch.Generator().manual_seed(1))
-
-
-def panels(figure):
-    """The four panels of each line; colour bars are axes of their own and left out."""
-    titled = [axes for axes in figure.axes if axes.get_title()]
-    return [titled[i : i + 4] for i in range(0, len(titled), 4)]
-
-
-def content(axes) -> np.ndarray:
-    return np.asarray(axes.images[0].get_array())
-
-
-def grey_from(axes) -> float | None:
-    """Where on the time axis the grey of the padding begins; None where there is none."""
-    return axes.patches[0].get_x() if axes.patches else None
+from randommix_audio.viewing import show
+from randommix_audio.viewing.axis import bin_centres
+from randommix_audio.viewing.figure import png
+from randommix_audio.viewing.mixes import rows_to_show
+from tests.viewing.drawing import BINS, FRAMES, content, drawn_plan, grey_from, panels, scales_of
 
 
 def test_a_line_shows_the_row_its_partner_the_weights_and_exactly_the_mix_of_the_plan():
@@ -71,17 +47,6 @@ def test_a_row_that_is_left_alone_is_said_not_to_be_mixed(count):
     assert not partner.images, "what takes no part in the mix is not drawn"
 
 
-@pytest.mark.parametrize("mixer", [rma.Cutout(), rma.RandomMix(["cutout"])])
-def test_a_row_with_a_hole_has_no_partner_and_is_said_to_be_cut(mixer):
-    x = torch.randn(2, BINS, FRAMES)
-    plan = mixer.plan(x, generator=torch.Generator().manual_seed(0))
-    _, partner, weight, cut = panels(show(x, plan, names=["yes", "no"]))[0]
-    assert partner.get_title() == "no partner"
-    assert weight.get_title() == "cutout: weight of own"
-    assert cut.get_title() == "cut: yes"
-    np.testing.assert_array_equal(content(weight) == 0, content(cut) == 0)
-
-
 def test_a_row_paired_with_itself_is_said_to_be():
     x = torch.randn(1, BINS, FRAMES)
     plan = rma.Mixup(pairing="roll").plan(x, generator=torch.Generator().manual_seed(0))
@@ -100,17 +65,6 @@ def test_rows_that_are_mixed_are_shown_before_those_left_alone():
     assert rows_to_show(plan, 3) == [0, 1, 4]
     titles = [line[3].get_title() for line in panels(show(x, plan, rows=3))]
     assert [title.split(":")[0] for title in titles] == ["not mixed", "mixed", "mixed"]
-
-
-@pytest.mark.parametrize("share", [0.005, 0.125, 0.5, 0.995])
-def test_percents_of_a_share_add_up_to_one_hundred(share):
-    text = share_text(["a", "b"], [0, 1], [1 - share, share])
-    assert sum(int(part) for part in text.split() if part.isdigit()) == 100
-
-
-def scales_of(figure) -> list[set[tuple[float, float]]]:
-    """The colour scales of the three contents of each line."""
-    return [{line[i].images[0].get_clim() for i in (0, 1, 3)} for line in panels(figure)]
 
 
 def test_all_lines_have_one_scale_and_weights_run_from_0_to_1():
@@ -259,13 +213,6 @@ def test_the_padding_of_waveforms_is_grey_and_not_drawn():
     assert own.get_xlim() == (0, 800)
 
 
-def test_a_gallery_ends_with_the_longer_clip_and_weights_beyond_the_mix_are_grey():
-    x = torch.randn(2, BINS, FRAMES)
-    (line,) = panels(gallery(x[0], x[1], methods=["cutmix"], lengths=[6, 15]))
-    assert [axes.get_xlim() for axes in line] == [(0, 15)] * 4
-    assert [grey_from(axes) for axes in line] == [6, None, 6, 6]
-
-
 def test_a_clip_of_no_frames_is_all_grey():
     x = torch.randn(2, BINS, FRAMES)
     figure = show(x, ragged_plan(x, "mixup", [0, 9]), lengths=[0, 9])
@@ -333,109 +280,8 @@ def test_a_plan_of_another_batch_is_refused():
         show(torch.randn(3, BINS, FRAMES), plan)
 
 
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("yes/2796ac50_nohash_1", "yes/2796ac50_nohash_1"),
-        ("a_folder_of_recordings/yes_1", "yes_1"),
-        ("folder/" + "abcdefgh" * 4, "abcdefghabcdefghabcde…"),
-        ("a_name_that_ends_in_a_slash_/", "a_name_that_ends_in_a…"),
-        ("/" * 30, "/" * 21 + "…"),
-    ],
-)
-def test_a_long_name_loses_its_folder_first_and_then_its_end(name, shown):
-    assert shortened(name) == shown
-
-
 def test_dollars_in_a_name_are_not_mathematics():
     x = torch.randn(2, BINS, FRAMES)
     figure = show(x, drawn_plan(x), names=["a$b$", "b"])
     assert panels(figure)[0][0].get_title() == "own: a$b$"
     assert png(figure)
-
-
-def test_a_gallery_has_one_line_for_each_method_on_the_same_two_clips():
-    a, b = torch.randn(BINS, FRAMES), torch.randn(BINS, FRAMES)
-    lines = panels(gallery(a, b, ("yes", "no")))
-    assert [line[2].get_title().split(":")[0] for line in lines] == methods_to_show()
-    for own, partner, weight, mixed in lines:
-        np.testing.assert_array_equal(content(own), a)
-        if weight.get_title().startswith("cutout"):
-            assert partner.get_title() == "no partner"
-            continue
-        np.testing.assert_array_equal(content(partner), b)
-        assert "no" in mixed.get_title()
-
-
-def test_a_gallery_of_the_same_seed_is_the_same_file():
-    a, b = torch.randn(BINS, FRAMES), torch.randn(BINS, FRAMES)
-    first, second, other = (png(gallery(a, b, methods=["fmix"], seed=seed)) for seed in (5, 5, 6))
-    assert first == second
-    assert first != other
-
-
-def test_a_gallery_of_waveforms_and_of_pictures_is_drawn_as_such():
-    waves = panels(gallery(torch.randn(600), torch.randn(600), methods=["mixup", "time_cutmix"]))
-    assert all(line[3].lines for line in waves)
-    images = panels(gallery(torch.rand(3, 8, 10), torch.rand(3, 8, 10), methods=["cutmix"]))
-    assert content(images[0][3]).shape == (8, 10, 3)
-
-
-def test_a_gallery_refuses_clips_of_two_lengths_and_unknown_methods():
-    with pytest.raises(ValueError, match="pad the shorter"):
-        gallery(torch.randn(BINS, 5), torch.randn(BINS, 6))
-    with pytest.raises(ValueError, match="nothing_like_it"):
-        gallery(torch.randn(BINS, 5), torch.randn(BINS, 5), methods=["nothing_like_it"])
-
-
-def test_the_small_png_is_smaller_and_close_to_the_full_one():
-    from io import BytesIO
-
-    from PIL import Image
-
-    x = torch.randn(1, BINS, FRAMES)
-    figure = show(x, drawn_plan(x))
-    full, small = png(figure), small_png(figure)
-    pixels = [np.asarray(Image.open(BytesIO(data)).convert("RGB"), dtype=float) for data in (full, small)]
-    assert len(small) < len(full)
-    assert np.abs(pixels[0] - pixels[1]).mean() < 3
-
-
-def test_a_figure_shows_itself_in_a_notebook():
-    x = torch.randn(1, BINS, FRAMES)
-    assert show(x, drawn_plan(x))._repr_png_().startswith(b"\x89PNG")
-
-
-def run_python(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def test_importing_the_package_imports_no_matplotlib_and_drawing_no_pyplot():
-    code = """
-import sys, torch, randommix_audio as rma
-import randommix_audio.viewing
-assert not any(name.startswith("matplotlib") for name in sys.modules), "import"
-x = torch.randn(2, 5, 7)
-rma.viewing.show(x, rma.Mixup().plan(x))
-assert "matplotlib.pyplot" not in sys.modules, "pyplot"
-print("done")
-"""
-    assert run_python(code) == "done"
-
-
-def test_without_matplotlib_one_line_names_the_extra():
-    code = """
-import sys
-sys.modules["matplotlib"] = None
-import torch, randommix_audio as rma
-x = torch.randn(2, 5, 7)
-try:
-    rma.viewing.show(x, rma.Mixup().plan(x))
-except ImportError as error:
-    print(error)
-"""
-    printed = run_python(code)
-    assert "randommix_audio[viewing]" in printed
-    assert "\n" not in printed
