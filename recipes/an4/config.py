@@ -39,6 +39,7 @@ class Config(Training):
         spec_augment: masks of SpecAugment.
         spec_augment_order: whether SpecAugment comes before mixing, so that other parts are masked in each of two mixed
             utterances, or after. What is masked has no part in the weights of the transcripts.
+        speeds: in every epoch each utterance is heard at one of these, 1 is as recorded.
         bucket_jitter: how far the lengths of a batch may differ, relative; a large value gives batches at random.
         average_last: epochs at the end of the training whose weights are averaged, as a further model to test.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -81,6 +82,7 @@ class Config(Training):
     weights: list[float] = field(default_factory=lambda: [1.0, 1.0])
     spec_augment: SpecAugment = field(default_factory=SpecAugment)
     spec_augment_order: Literal["before", "after"] = "before"
+    speeds: list[float] = field(default_factory=lambda: [1.0])
     bucket_jitter: float = 0.2
     average_last: int = 5
     device: str = "auto"
@@ -112,6 +114,8 @@ class Config(Training):
         for name in ("mix_p", "mix_until"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        if not self.speeds or not all(0.5 <= speed <= 2 for speed in self.speeds):
+            raise UserError(f"speeds must be numbers of 0.5 to 2, got {self.speeds}")
         if not self.bucket_jitter >= 0:
             raise UserError(f"bucket_jitter must not be negative, got {self.bucket_jitter}")
         if not 0 <= self.average_last <= self.epochs:

@@ -23,6 +23,8 @@ from recipes.shared.buckets import batch_count, bucketed
 from recipes.shared.console import UserError
 from recipes.shared.trainer import Moment, Outcome
 
+_SPEEDS = 2**33  # keeps these draws apart from those of the training steps and of the order
+
 
 class SpeechJob:
     """What the trainer asks for, for one corpus and one configuration.
@@ -55,8 +57,8 @@ class SpeechJob:
         self.characters = Characters(self.shape.characters)
         self.mixer = make_mixer(config, self.front_end.pad_value)
         self.splits = {
-            split: Utterances(bank, split, self.front_end, self.characters, fabric.device)
-            for split in ("train", "validation", "test")
+            split: Utterances(bank, split, self.front_end, self.characters, fabric.device, speeds)
+            for split, speeds in (("train", config.speeds), ("validation", [1.0]), ("test", [1.0]))
         }
         clips = len(self.splits["train"])
         self.steps_per_epoch = batch_count(clips, config.batch_size, fabric.world_size)
@@ -69,10 +71,12 @@ class SpeechJob:
         """Nothing of this job hangs on the model."""
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """The batches of this process in an epoch, of utterances of nearly equal length."""
-        train = self.splits["train"]
-        for places in bucketed(
-            train.lengths,
+        """The batches of this process in an epoch, of utterances of nearly equal length, each at one of the speeds."""
+        train, speeds = self.splits["train"], len(self.config.speeds)
+        generator = rma.step_generator(self.config.seed, _SPEEDS + epoch)
+        places = torch.arange(len(train)) + len(train) * torch.randint(speeds, (len(train),), generator=generator)
+        for some in bucketed(
+            train.lengths[places],
             self.config.batch_size,
             self.config.seed,
             epoch,
@@ -80,7 +84,7 @@ class SpeechJob:
             self.fabric.global_rank,
             self.fabric.world_size,
         ):
-            yield train.batch(places)
+            yield train.batch(places[some])
 
     def plan(self, batch: Batch, progress: float, generator: torch.Generator) -> tuple[Tensor, MixPlan]:
         """Features (B, T, F) before mixing, masked where that comes first, and the plan of the mix."""
