@@ -17,8 +17,8 @@ from randommix_audio.features import framing
 if TYPE_CHECKING:
     from randommix_audio.features.logmel import LogMel
 
-# For each thread: 512 frames of 512 samples; with their spectrum and power 2.6 MB. Half and twice of it were within a
-# tenth on a processor with 1 MB of second-level cache for each core, a quarter of it was slower.
+# For each thread: 512 frames of 512 samples; with their spectrum and power 2.6 MB. Twice as many were as fast, half as
+# many a tenth slower, on a processor with 1 MB of second-level cache for each core.
 BLOCK_SAMPLES = 2**18
 # Fewer touch fewer bins without weight, more make a product worth calling.
 BANDS_AT_ONCE = 20

@@ -67,7 +67,7 @@ class LogMel(nn.Module):
 
     window: Tensor
     bank: Tensor
-    _slices: list[tuple[slice, slice]] | None = None
+    _sliced: tuple[Tensor, int, list[tuple[slice, slice]]] | None = None
 
     def __init__(
         self,
@@ -301,10 +301,11 @@ class LogMel(nn.Module):
         return (power @ self.bank).transpose(1, 2)
 
     def _band_slices(self) -> list[tuple[slice, slice]]:
-        """Where the bank has weight; looked up once, at need: a bank on meta has no values."""
-        if self._slices is None:
-            self._slices = blocks.band_slices(self.bank)
-        return self._slices
+        """Where the bank has weight; looked up at need, since a bank on meta has no values, and again for another."""
+        version = 0 if self.bank.is_inference() else self.bank._version
+        if self._sliced is None or self._sliced[0] is not self.bank or self._sliced[1] != version:
+            self._sliced = self.bank, version, blocks.band_slices(self.bank)
+        return self._sliced[2]
 
     def _features(self, power: Tensor, frames: Tensor | None) -> Tensor:
         """Mel power (B, F, T) and the frames of each row (None: all) to features."""
