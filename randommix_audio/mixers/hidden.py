@@ -103,15 +103,14 @@ class PatchUp(Mixer):
     def draw_geometry(self, draws: Draws, rows: Rows) -> Drawn:
         """See `Mixer.draw_geometry`."""
         count = self.draw_count(rows)
-        hard = self.mode == "hard"
-        lam = torch.zeros(count, device=rows.device) if hard else draws.beta(self.alpha, count)
+        lam = draws.beta(self.alpha, count) if self.mode == "soft" else torch.zeros(count, device=rows.device)
         geometry = Patches(
             own=_own_weight(lam, rows),
             seed=(draws.uniform(count, 2) * 2**24).long(),  # a float32 uniform number has 24 random bits
             block=self.block,
             gamma=self.gamma,
             per_channel=self.per_channel,
-            hard=hard,
+            some_alone=rows.ragged or rows.mixed is not None,
             span=_unchanged_lengths(rows),
         )
         return Drawn(geometry, rows.own, (self.name,))

@@ -12,7 +12,7 @@ from tests.hidden.models import seeded
 
 def patches(seeds: int = 1, gamma: float = 0.75, block: int = 7, per_channel: bool = True) -> Patches:
     seed = torch.randint(0, 2**24, (seeds, 2), generator=seeded())
-    return Patches(torch.zeros(1), seed, block, gamma, per_channel, hard=True)
+    return Patches(torch.zeros(1), seed, block, gamma, per_channel)
 
 
 def expected_part(rate: float, block: int, freq: int, time: int) -> float:
@@ -50,7 +50,7 @@ def test_the_changed_parts_stated_for_the_published_settings_hold():
 def test_a_patch_is_the_block_around_its_centre_cut_off_at_the_edges():
     size = Size(200, 12, 17)
     geometry = patches(gamma=0.02)
-    centres = Patches(geometry.own, geometry.seed, 1, patch_rate(0.02, 7, size) / 2**32, True, True).covered(size)
+    centres = Patches(geometry.own, geometry.seed, 1, patch_rate(0.02, 7, size) / 2**32, True).covered(size)
     expected = torch.zeros_like(centres)
     for _, channel, bin_, frame in centres.nonzero().tolist():
         expected[0, channel, max(0, bin_ - 3) : bin_ + 4, max(0, frame - 3) : frame + 4] = True
@@ -96,7 +96,7 @@ def test_bits_of_the_hash_are_balanced_and_every_bit_of_a_number_changes_half_of
 
 def test_centres_are_independent_of_their_neighbours_of_other_channels_and_of_other_seeds():
     consecutive = torch.stack([torch.arange(64), torch.zeros(64, dtype=torch.long)], 1)
-    geometry = Patches(torch.zeros(1), consecutive, 1, 0.5, True, True)
+    geometry = Patches(torch.zeros(1), consecutive, 1, 0.5, True)
     centre = geometry.covered(Size(64, 16, 24)).float() * 2 - 1
     count = centre.numel()
     tolerance = 5 / count**0.5
