@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -114,7 +115,7 @@ class Draws:
         return gamma.log() + uniform.clamp(min=1e-30).log() / alpha
 
     def from_host(
-        self, numbers: Sequence[float] | Sequence[Sequence[float]], dtype: torch.dtype = torch.long
+        self, numbers: Sequence[float] | Sequence[Sequence[float]] | np.ndarray, dtype: torch.dtype = torch.long
     ) -> Tensor:
         """Numbers that Python knows, as a tensor on the device."""
         return self._moved(torch.tensor(numbers, dtype=dtype))
@@ -154,4 +155,4 @@ def choose(uniforms: list[float], weights: list[float]) -> list[int]:
     total = sum(weights)
     edges = [sum(weights[: k + 1]) / total for k in range(len(weights))]
     last = max(k for k, weight in enumerate(weights) if weight > 0)
-    return [next((k for k, edge in enumerate(edges) if u < edge), last) for u in uniforms]
+    return np.minimum(np.searchsorted(edges, uniforms, side="right"), last).tolist()

@@ -39,10 +39,15 @@ def keep_inside(out: Tensor, own: Tensor, *inside: Tensor) -> None:
     bits.bitwise_xor_(own_bits)
 
 
-def row_slices(out: Tensor) -> Iterator[slice]:
-    """The rows of a batch: on the CPU in parts that stay in the cache between two steps, elsewhere all at once."""
-    rows, each = out.shape[0], max(1, out[:1].numel() * out.element_size())
-    step = max(1, _CACHED_BYTES // each) if out.device.type == "cpu" else max(1, rows)
+def row_slices(values: Tensor, itemsize: int = 0) -> Iterator[slice]:
+    """The rows of a batch: on the CPU in parts that stay in the cache between two steps, elsewhere all at once.
+
+    Args:
+        values: (n, ...).
+        itemsize: Bytes of what the steps compute for each value; 0: as many as the values have themselves.
+    """
+    rows, each = values.shape[0], max(1, values[:1].numel() * (itemsize or values.element_size()))
+    step = max(1, _CACHED_BYTES // each) if values.device.type == "cpu" else max(1, rows)
     for first in range(0, rows, step):
         yield slice(first, first + step)
 

@@ -247,7 +247,10 @@ class Mask(Geometry):
 
     def partner_area(self, size: Size, both: Tensor) -> Tensor:
         """The mask is true beyond `both` already, so that the whole of it counts."""
-        return (~self.own).sum((1, 2), dtype=torch.float32).expand(both.shape)
+        own = (
+            self.own.view(torch.uint8).flatten(1).sum(1, dtype=torch.int32)
+        )  # adding bools takes several times as long
+        return (self.own[0].numel() - own).float().expand(both.shape)
 
     def mix_into(self, out: Tensor, x: Tensor, sources: Tensor, rows: Tensor | None = None) -> None:
         own = x if rows is None else x.index_select(0, rows)

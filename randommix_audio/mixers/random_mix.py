@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -91,21 +92,21 @@ class RandomMix(Mixer):
         if self.per == "batch":
             (chosen,) = choose(draws.host(1), self.weights)
             return self._mixer(chosen).draw_geometry(draws, rows)
-        chosen_of_row = choose(draws.host(rows.count), self.weights)
-        members = [[row for row, chosen in enumerate(chosen_of_row) if chosen == k] for k in range(len(self.weights))]
+        chosen_of_row = np.array(choose(draws.host(rows.count), self.weights))
+        members = [np.flatnonzero(chosen_of_row == k) for k in range(len(self.weights))]
         # One group for each candidate, of two rows at least: compiled code then sees the same shapes of work each time.
-        padded = [(rows_of_group or [0]) * (1 if len(rows_of_group) > 1 else 2) for rows_of_group in members]
+        padded = [np.resize(rows_of_group, max(2, len(rows_of_group))) for rows_of_group in members]
         groups = tuple(draws.from_host(rows_of_group) for rows_of_group in padded)
         # What is drawn for padding is read nowhere, and no saliency is computed for it.
         unread = replace(rows, saliency=rows.saliency.unread())
-        taken = [(rows if used else unread).take(group) for used, group in zip(members, groups, strict=True)]
+        taken = [(rows if len(used) else unread).take(group) for used, group in zip(members, groups, strict=True)]
         drawn = [self._mixer(k).draw_geometry(draws, rows_of_group) for k, rows_of_group in enumerate(taken)]
         inverse = draws.from_host(_places(members, padded, rows.count))
         out = torch.cat([part.out for part in drawn]).index_select(0, inverse)
         sources = [self._sources(part, rows.take(group)) for part, group in zip(drawn, groups, strict=True)]
         names = tuple(self._mixer(k).name for k in range(len(self.weights)))
         # A tensor and not a tuple of names: compiled code would be made anew for every size of the batch.
-        of_row = torch.tensor(chosen_of_row)
+        of_row = torch.tensor(chosen_of_row, dtype=torch.long)
         return Drawn(
             Grouped(groups, tuple(part.geometry for part in drawn), inverse),
             out,
@@ -135,13 +136,12 @@ class RandomMix(Mixer):
         return f"weights={self.weights}, {super().extra_repr()}"
 
 
-def _places(members: list[list[int]], padded: list[list[int]], count: int) -> list[int]:
-    """Where each row stands when the padded groups are written one after the other."""
-    places = [0] * count
+def _places(members: list[np.ndarray], padded: list[np.ndarray], count: int) -> np.ndarray:
+    """Where each row stands when the padded groups are written one after the other, (count,)."""
+    places = np.zeros(count, dtype=np.int64)
     start = 0
     for rows_of_group, padded_rows in zip(members, padded, strict=True):
-        for offset, row in enumerate(rows_of_group):
-            places[row] = start + offset
+        places[rows_of_group] = start + np.arange(len(rows_of_group))
         start += len(padded_rows)
     return places
 
