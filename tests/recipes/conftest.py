@@ -71,6 +71,21 @@ def run(module: str, *arguments: object, timeout: int = 300) -> subprocess.Compl
     )
 
 
+def run_twice(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a module in two processes of one training, as torchrun does."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    network = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [*launch, module, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        cwd=ROOT,
+        env={**environment(), **network, "PYTHONPATH": path},
+    )
+
+
 def run_here(folder: Path, runs: Path, *arguments: str) -> dict:
     """Train in this process, which is quicker than starting one."""
     from recipes.shared import console

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from randommix_audio.data import Entries, Task
 from randommix_audio.data.files import locked
@@ -107,7 +108,17 @@ def test_a_run_of_the_first_version_goes_on(task_folder, tmp_path):
     state["shape"].pop("pad")
     records.save(state, tmp_path / "a" / "last.ckpt")
     (tmp_path / "a" / "results.json").unlink()
+    config = yaml.safe_load((tmp_path / "a" / "config.yaml").read_text())
+    for name in ("saliency", "keep_gradient", "layers"):
+        config.pop(name)
+    (tmp_path / "a" / "config.yaml").write_text(yaml.safe_dump(config))
     assert run_here(task_folder, tmp_path, "--epochs=1", "--name=a", "--resume=auto")["last"]["epoch"] == 1
+
+
+def test_an_option_that_an_old_run_did_not_know_must_be_off_for_it_to_go_on():
+    assert records.differing({"lr": 1}, {"lr": 1, "new": 0.0, "other": None}) is None
+    assert records.differing({"lr": 1}, {"lr": 1, "new": 0.5}) == ("new", None, 0.5)
+    assert records.differing({"lr": 1, "clip": None}, {"lr": 1, "clip": 0.0}) == ("clip", None, 0.0)
 
 
 @pytest.mark.parametrize("content", ["[1, 2]", "a: [", "", b"\xff\xfe\x00"])

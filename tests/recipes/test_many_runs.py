@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import randommix_audio as rma
 from recipes.shared.console import UserError
 from recipes.speech_commands import report, sweep
 from tests.recipes.conftest import SMALL, run, run_here
@@ -72,6 +73,23 @@ def test_mixers_may_have_arguments_of_their_own_in_one_table_but_one_mixer_has_o
     report.main(folders)
     with pytest.raises(UserError, match="c: has mixer_args"):
         report.main([*folders, result(tmp_path / "c", "fmix", 1, 0.9, **one)])
+
+
+@pytest.mark.parametrize(
+    "option, value", [("saliency", "energy"), ("keep_gradient", 1.0), ("layers", ["stem"]), ("mix_silence", False)]
+)
+def test_how_mixers_look_at_the_model_may_differ_in_one_table_but_not_within_one_mixer(tmp_path, option, value):
+    one, two = {"config": {option: None}}, {"config": {option: value}}
+    folders = [result(tmp_path / "a", "none", 0, 0.9, **one), result(tmp_path / "b", "patchup", 0, 0.9, **two)]
+    report.main([*folders, "--baseline=patchup"])
+    with pytest.raises(UserError, match=f"c: has {option}"):
+        report.main([*folders, result(tmp_path / "c", "patchup", 1, 0.9, **one)])
+
+
+def test_a_sweep_takes_every_mixer(task_folder, tmp_path):
+    rest = [f"--data={task_folder}", f"--runs={tmp_path}", *SMALL]
+    made = sweep.Sweep(*sweep.arguments(["--mixers", *rma.MIXERS, "--seeds", "0", *rest]))
+    assert [folder.name for folder, _ in made.waiting] == [f"{mixer}-w4-s0" for mixer in rma.MIXERS]
 
 
 @pytest.mark.parametrize("content", ["{}", "{", "[]", '{"mixer": [], "seed": 0, "last": {}, "best": {}}', "\0"])

@@ -84,12 +84,18 @@ def test_the_digest_of_a_task_sees_targets_and_noise_but_not_the_place(task_fold
     assert data_digest(first) != data_digest(changed)
 
 
+@pytest.mark.parametrize(
+    "mixer",
+    [["randommix"], ["manifoldmix"], ["patchup"], ["puzzlemix", "--keep_gradient=1"]],
+    ids=lambda mixer: mixer[0],
+)
 def test_a_compiled_training_gives_the_weights_of_a_plain_one_and_a_checkpoint_that_loads(
-    task_folder, tmp_path, monkeypatch
+    task_folder, tmp_path, monkeypatch, mixer
 ):
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    options = ["--epochs=2", "--ema_decay=0.9", "--mixer", *mixer]
     for name, compiled in (("plain", "false"), ("compiled", "true")):
-        run_here(task_folder, tmp_path, "--epochs=2", f"--name={name}", f"--compile={compiled}", "--ema_decay=0.9")
+        run_here(task_folder, tmp_path, f"--name={name}", f"--compile={compiled}", *options)
     (plain, _), (compiled, _) = (load(tmp_path / name / "last.ckpt") for name in ("plain", "compiled"))
     for one, other in zip(plain.parameters(), compiled.parameters(), strict=True):
         torch.testing.assert_close(one, other)

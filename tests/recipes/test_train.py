@@ -1,7 +1,7 @@
 """Training on tones: it learns, every mixer works, and what is written is complete."""
 
 import json
-import os
+import math
 import signal
 import subprocess
 import sys
@@ -17,7 +17,7 @@ import randommix_audio as rma
 from recipes.shared import records
 from recipes.shared.console import UserError
 from recipes.speech_commands.job import KeywordJob
-from tests.recipes.conftest import LABELS, ROOT, SMALL, command, environment, make_task, run_here, weights
+from tests.recipes.conftest import LABELS, ROOT, SMALL, command, environment, make_task, run_here, run_twice, weights
 
 
 def test_the_loss_falls_and_the_tones_are_told_apart(task_folder, tmp_path):
@@ -32,7 +32,11 @@ def test_every_mixer_trains_with_the_arguments_of_the_paper_s_configuration(task
     arguments = "{alpha: 1.0, per: batch, variant: official}"
     results = run_here(task_folder, tmp_path, "--epochs=1", f"--mixer={mixer}", f"--mixer_args={arguments}")
     assert results["mixer"] == mixer
-    assert (tmp_path / f"{mixer}-w4-s0" / "last.ckpt").is_file()
+    assert results["last"]["test"]["clips"] == 9
+    (line,) = records.read_metrics(tmp_path / f"{mixer}-w4-s0" / "metrics.jsonl")
+    assert line["step"] == 3
+    assert math.isfinite(line["train_loss"])
+    assert all(weight.isfinite().all() for weight in weights(tmp_path / f"{mixer}-w4-s0" / "last.ckpt").values())
 
 
 def test_results_hold_what_a_table_needs(task_folder, tmp_path):
@@ -202,26 +206,19 @@ def test_the_program_ends_with_one_line_and_code_2_when_the_disk_is_full(task_fo
     assert not list((tmp_path / "a").glob("*.partial"))
 
 
-def test_two_processes_agree_on_the_weights_and_share_the_clips(task_folder, tmp_path):
+@pytest.mark.parametrize(
+    "mixer",
+    [
+        ["randommix"],
+        ["patchup"],
+        ["randommix", "--candidates=[puzzlemix, patchup]", "--weights=[1, 1]", "--keep_gradient=1"],
+    ],
+    ids=["input", "hidden", "saliency"],
+)
+def test_two_processes_agree_on_the_weights_and_share_the_clips(task_folder, tmp_path, mixer):
     # 2 x 5 rows a step: 19 training rows are 10 on each process, so that both take 2 steps
-    arguments = [
-        f"--data={task_folder}",
-        f"--runs={tmp_path}",
-        "--epochs=2",
-        "--name=a",
-        *SMALL,
-        "--batch_size=5",
-    ]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
-    environ = {**environment(), "GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else environment()
-    done = subprocess.run(
-        [*launch, "recipes.speech_commands.train", *arguments],
-        cwd=ROOT,
-        env={**environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    options = ["--epochs=2", "--name=a", "--batch_size=5", "--mixer", *mixer]
+    done = run_twice("recipes.speech_commands.train", f"--data={task_folder}", f"--runs={tmp_path}", *SMALL, *options)
     assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((tmp_path / "a" / "results.json").read_text())
     assert results["processes"] == 2
@@ -233,7 +230,7 @@ def test_two_processes_agree_on_the_weights_and_share_the_clips(task_folder, tmp
     assert [line["step"] for line in lines] == [2, 4]
     (tmp_path / "a" / "results.json").unlink()
     with pytest.raises(UserError, match="a: was trained by 2 processes, not 1"):
-        run_here(task_folder, tmp_path, "--epochs=2", "--name=a", "--batch_size=5", "--resume=auto")
+        run_here(task_folder, tmp_path, *options, "--resume=auto")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C to whole consoles, not to one process")
