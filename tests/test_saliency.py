@@ -45,12 +45,7 @@ class Net(nn.Module):
         self.recurrent = nn.LSTM(freq, 7, num_layers=2, dropout=0.5, batch_first=True)
         self.drop = nn.Dropout(0.5)
         self.head = nn.Linear(7, CLASSES)
-        self.train()
-
-    def train(self, mode: bool = True) -> "Net":
-        super().train(mode)
         self.frozen.eval()
-        return self
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.recurrent(self.frozen(self.norm(x)).transpose(1, 2))[0]
