@@ -136,7 +136,7 @@ def judge(
     """
     encoder.eval()
     found: list[dict[str, Any]] = []
-    for some in places.split(batch_size):
+    for some in places.split(batch_size) if len(places) else ():
         batch = part.batch(some)
         log_probs, lengths = encoder(batch.features, batch.lengths)
         losses = ctc(log_probs, batch, lengths).tolist()

@@ -41,6 +41,8 @@ class Characters:
         Raises:
             KeyError: for a character that is none of these.
         """
+        if not texts:
+            return torch.zeros(0, 0, dtype=torch.long), torch.zeros(0, dtype=torch.long)
         rows = [torch.tensor([self.number[c] for c in text], dtype=torch.long) for text in texts]
         padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=BLANK)
         return padded, torch.tensor([len(row) for row in rows])

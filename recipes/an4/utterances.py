@@ -101,6 +101,9 @@ class Utterances:
                 x, valid = self.front_end(wave, lengths)
                 found += [row[:, :n].T for row, n in zip(x, valid.tolist(), strict=True)]
                 frames.append(valid)
+        if not found:
+            nothing = torch.zeros(0, dtype=torch.long, device=self.device)
+            return torch.zeros(0, self.front_end.n_mels, device=self.device), nothing, nothing
         lengths = torch.cat(frames)
         return torch.cat(found), lengths.cumsum(0) - lengths, lengths
 
