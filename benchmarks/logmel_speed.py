@@ -23,8 +23,8 @@ from benchmarks.timing import Ratio, Times, Work, ratio
 
 FLOOR = 1e-10
 ABOUT = (
-    "Medians of interleaved rounds; ratios with their quartiles, above 1 where ours is faster. Limit: reading the wave and "
-    "writing the features once, at the speed of a copy of that size. Difference: the largest one from torchaudio.\n"
+    "Medians of interleaved rounds; ratios with their quartiles, above 1 where ours is faster. Limit: reading the wave "
+    "and writing the features once, at the speed of a copy of that size. Difference: the largest from torchaudio.\n"
 )
 PACKAGES = ("torchaudio", "librosa", "lhotse", "nnAudio", "kaldi-native-fbank")
 REFERENCE, STFT = "torchaudio", "torch.stft alone"
