@@ -155,19 +155,26 @@ def test_two_processes_share_the_gradient_that_each_has_kept(task_folder, tmp_pa
     assert all(f"process {rank} of 2: the mean" in done.stdout for rank in (0, 1))
 
 
-def test_the_gradient_is_clipped_with_what_was_kept(task_folder, tmp_path, monkeypatch):
-    norms = []
+@pytest.mark.parametrize("limit", [None, 0.5])
+def test_the_optimizer_gets_what_this_step_has_kept_and_no_more_within_the_limit(
+    task_folder, tmp_path, monkeypatch, limit
+):
+    gradients = []
 
-    def measured(optimizer: torch.optim.SGD, *_: object) -> None:
-        gradients = [p.grad.flatten() for group in optimizer.param_groups for p in group["params"]]
-        norms.append(float(torch.cat(gradients).norm()))
+    def taken(optimizer: torch.optim.SGD, *_: object) -> None:
+        gradients.append(torch.cat([p.grad.flatten() for group in optimizer.param_groups for p in group["params"]]))
 
-    monkeypatch.setattr(torch.optim.SGD, "step", measured)
-    trainer = trainer_of(task_folder, tmp_path, *KEPT, "--keep_gradient=1000", "--clip_norm=0.5")
-    _, batch, _ = first_step(trainer)
-    for _ in range(2):  # nothing is left of the first step in the second
+    monkeypatch.setattr(torch.optim.SGD, "step", taken)  # the weights stay
+    clip = [] if limit is None else [f"--clip_norm={limit}"]
+    trainer = trainer_of(task_folder, tmp_path, *KEPT, "--keep_gradient=1000", *clip)
+    job, batch, moment = first_step(trainer)
+    for _ in range(2):
         trainer._train_step(batch, None)
-    assert norms == pytest.approx([0.5, 0.5], rel=1e-4)
+    clean = F.cross_entropy(trainer.module(job.prepare(batch, moment.generator)), batch.target)
+    kept = torch.cat([g.flatten() for g in torch.autograd.grad(1000 * clean, list(trainer.module.parameters()))])
+    wanted = kept if limit is None else kept * limit / kept.norm()
+    for gradient in gradients:  # that of the mixed clips is small beside it
+        assert (gradient - wanted).norm() < 0.02 * wanted.norm()
 
 
 @pytest.mark.parametrize("options", [["--mixer=manifoldmix"], ["--mixer=patchup"], CUTMIX_AND_PATCHUP])
