@@ -64,6 +64,15 @@ def test_blocks_of_even_side_have_that_side(block):
     assert {int(count) for count in covered.sum((1, 2, 3))} & {block * block}
 
 
+@pytest.mark.parametrize("block", [1, 2, 5, 7, 40])
+def test_compiled_code_gets_the_very_same_patches(block):
+    torch._dynamo.reset()
+    geometry = patches(2, 0.3, block)
+    covered = torch.compile(lambda size: geometry.covered(size), fullgraph=True, backend="eager")
+    for size in (Size(3, 20, 31), Size(3, 12, 50)):
+        assert torch.equal(covered(size), geometry.covered(size))
+
+
 def test_the_same_seed_and_size_give_the_same_patches_and_another_of_either_gives_others():
     geometry = patches(2)
     size = Size(5, 20, 31)
