@@ -11,6 +11,7 @@ from types import ModuleType
 from randommix_audio._version import __version__
 from randommix_audio.draws import step_generator
 from randommix_audio.features import LogMel
+from randommix_audio.hidden import Hidden, HiddenPlan
 from randommix_audio.mixers import (
     MIXERS,
     CoMixup,
@@ -33,7 +34,7 @@ from randommix_audio.mixers import (
 )
 from randommix_audio.plan import MixPlan
 
-_ON_FIRST_USE = ("data", "viewing")
+_ON_FIRST_USE = ("compiled", "data", "viewing")
 
 
 def __getattr__(name: str) -> ModuleType:
@@ -52,6 +53,8 @@ __all__ = [
     "Cutout",
     "FMix",
     "FreqCutMix",
+    "Hidden",
+    "HiddenPlan",
     "LogMel",
     "ManifoldMixup",
     "MixPlan",
