@@ -206,7 +206,8 @@ class _Preview:
         self.write("overview.png", picture)
         text = (
             "Every method on the first two clips, at a share near 60 %. Weights: 1 takes the clip itself, "
-            "0 the partner. Grey is what lies beyond the end of a clip."
+            "0 the partner. Grey is what lies beyond the end of a clip. What methods that follow saliency go by is "
+            "outlined."
         )
         described = f"{self.clips.names[0]} mixed with {self.clips.names[1]}, a line for each method"
         return Section("Overview", text, picture, described)
