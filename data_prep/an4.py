@@ -214,6 +214,10 @@ def prepare(
     root = find_corpus(Path(root), mirrors, progress)
     utterances = read_utterances(root)
     out = root / "prepared" if out is None else Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PrepareError(f"{out}: cannot be made ({error.strerror}); pass --out with a folder to write to") from None
     clips = [Clip(root / u.path, u.text, u.split, u.path) for u in utterances]
     about = {"corpus": "transcribed", "speakers": {u.path: u.speaker for u in utterances}}
     try:

@@ -5,21 +5,18 @@
 
 from __future__ import annotations
 
-import platform
-import statistics
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from data_prep.command import one_line
 from randommix_audio import viewing
 from randommix_audio.data import Task
 from recipes.shared import console, records
-from recipes.shared.console import UserError
 from recipes.shared.devices import make_deterministic, make_fabric
-from recipes.shared.preact_resnet import count_parameters, seeded
+from recipes.shared.preact_resnet import seeded
+from recipes.shared.runs import begin, circumstances, say
 from recipes.shared.trainer import BEST, LAST, METRICS, RESULTS, Trainer, refuse_other_data
 from recipes.speech_commands.config import LAYERS, Config, make_mixer
 from recipes.speech_commands.job import KeywordJob
@@ -52,11 +49,11 @@ def train(config: Config, name: str) -> dict[str, Any]:
     network = seeded(config.seed, len(task.labels), width=config.width, dropout=config.dropout)
     folder = Path(config.runs) / name
     with ExitStack() as lock:
-        if _agree(fabric, folder, config, lock) == "finished":
+        if begin(fabric, folder, config.plain(), config.resume == "auto", lock) == "finished":
             return _finished(fabric, job, folder)
         trainer = Trainer(fabric, config, network, job, folder, config.plain(), config.compile)
         if trainer.resume():
-            _say(fabric, f"going on after epoch {trainer.epoch} of {folder}")
+            say(fabric, f"going on after epoch {trainer.epoch} of {folder}")
         trainer.fit()
         return _conclude(trainer, job, config, folder)
 
@@ -65,25 +62,10 @@ def _finished(fabric: Any, job: KeywordJob, folder: Path) -> dict[str, Any]:
     """Say again what a finished run has found."""
     results = records.read_json(folder / RESULTS)
     refuse_other_data(folder, results, job.about)
-    _say(fabric, f"{folder} is finished")
+    say(fabric, f"{folder} is finished")
     if fabric.global_rank == 0:
         _tell(folder, results, sorted((folder / "pictures").glob("*.png")))
     return results
-
-
-def _agree(fabric: Any, folder: Path, config: Config, lock: ExitStack) -> str:
-    """Let the first process take and open the folder, and tell the others what it found."""
-    found: tuple[str, str] = ("", "")
-    if fabric.global_rank == 0:
-        try:
-            lock.enter_context(records.held(folder))
-            found = (records.open_folder(folder, config.plain(), config.resume == "auto"), "")
-        except (UserError, OSError) as error:
-            found = ("", one_line(error))
-    state, mistake = fabric.broadcast(found)
-    if mistake:
-        raise UserError(mistake)
-    return state
 
 
 def _conclude(trainer: Trainer, job: KeywordJob, config: Config, folder: Path) -> dict[str, Any]:
@@ -106,17 +88,8 @@ def _conclude(trainer: Trainer, job: KeywordJob, config: Config, folder: Path) -
         "width": config.width,
         "epochs": config.epochs,
         "seed": config.seed,
-        "commit": trainer.commit,
-        "parameters": count_parameters(trainer.module),
         "clips": {split: len(job.task.split(split)) for split in ("train", "validation", "test")},
-        "seconds": round(trainer.seconds, 1),
-        "clips_per_second": statistics.median(line["clips_per_second"] for line in metrics),
-        "device": str(fabric.device) if fabric.device.type != "cuda" else torch.cuda.get_device_name(fabric.device),
-        "processes": fabric.world_size,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "checksums": trainer.checksums(),
+        **circumstances(trainer, metrics),
         **tested,
     }
     if fabric.global_rank == 0:
@@ -158,11 +131,6 @@ def _tell(folder: Path, tested: dict[str, Any], pictures: list[Path]) -> None:
     for picture in pictures:
         print(f"picture: {picture}")
     print(f"try it: python -m recipes.speech_commands.predict --checkpoint {folder / LAST} FILE.wav", flush=True)
-
-
-def _say(fabric: Any, line: str) -> None:
-    if fabric.global_rank == 0:
-        print(line, flush=True)
 
 
 def main(argv: list[str] | None = None) -> None:

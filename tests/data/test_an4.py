@@ -194,6 +194,13 @@ def test_another_transcript_makes_another_bank_which_replaces_the_old_one_only_w
     assert prepare(root, overwrite=True, progress=False).labels[0] == "NO"
 
 
+def test_a_place_that_cannot_be_written_to_is_named_with_the_way_out(tmp_path):
+    root = folder(tmp_path, LINES)
+    (root / "prepared").write_text("a file")
+    with pytest.raises(PrepareError, match=r"prepared: cannot be made .*pass --out"):
+        prepare(root, progress=False)
+
+
 def test_other_sample_rates_are_resampled(tmp_path):
     root = folder(tmp_path, LINES)
     wave(root / "wav" / "a.wav", 0, samples=4000, rate=8000)
