@@ -129,7 +129,7 @@ class Mixer(nn.Module):
         salient = SaliencyOfBatch(x, layout, lengths, saliency)
         with plain_mode(x.device.type):
             p = self.current_p
-            if batch == 0 or (self.per == "batch" and p < 1 and draws.host(1)[0] >= p):
+            if self._leaves_all_alone(p, batch, draws):
                 return identity_plan(x, layout, lengths, self.source_count)
             partner = draw_partners(self.pairing, batch, draws, rows, lengths)
             chosen, mixed = choose_rows(p if self.per == "row" else 1.0, batch, draws, rows)
@@ -200,6 +200,12 @@ class Mixer(nn.Module):
         from randommix_audio.hidden import Hidden  # knows the mixers
 
         return Hidden(self, model, layers, time_axis)
+
+    def _leaves_all_alone(self, p: float, batch: int, draws: Draws) -> bool:
+        """Whether the host knows that no row is mixed, so that nothing else need be drawn or looked at."""
+        if batch == 0 or self.per == "row":
+            return round(p * batch) == 0
+        return p < 1 and draws.host(1)[0] >= p
 
     def draw_count(self, rows: Rows) -> int:
         """How many lambdas, boxes or masks are drawn: one, or one for each row.

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 import randommix_audio as rma
+from randommix_audio.mixers.checks import check_lengths, check_rows
 from tests.mixers.strategies import BY_BOTH_ROWS, MAY_KEEP_A_CHOSEN_ROW, NAMES, is_mixed
 
 EVERY = pytest.mark.parametrize("name", NAMES)
@@ -160,6 +162,46 @@ def test_rows_left_unmixed_by_p_are_bit_equal(name):
     assert int(alone.sum()) == 4 or name in MAY_KEEP_A_CHOSEN_ROW
     assert torch.equal(mixed[alone], x[alone])
     assert (plan.lam[alone] == 1).all()
+
+
+@EVERY
+@pytest.mark.parametrize("p", [0.0, 0.1])
+def test_where_p_rounds_to_no_row_nothing_is_drawn_and_no_saliency_is_asked_for(name, p):
+    def unread(batch):
+        raise AssertionError("no row is mixed, so that nobody needs to know what is salient")
+
+    generator = seeded()
+    x, lengths = torch.randn(4, 6, 9), torch.tensor([9, 5, 0, 7])
+    plan = rma.build(name, per="row", p=p).plan(x, lengths, generator=generator, saliency=unread)
+    assert plan.method == "none"
+    assert (plan.lam == 1).all()
+    assert torch.equal(plan.apply(x), x)
+    assert torch.equal(plan.lengths, lengths)
+    assert torch.equal(generator.get_state(), seeded().get_state())
+
+
+class Copies(TorchFunctionMode):
+    """Notes which copies of tensors to a device do not wait."""
+
+    def __init__(self):
+        super().__init__()
+        self.waits = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is torch.Tensor.to:
+            self.waits.append(not (kwargs or {}).get("non_blocking", False))
+        return function(*args, **(kwargs or {}))
+
+
+def test_lengths_and_rows_are_waited_for_on_their_way_to_the_cpu_alone():
+    with Copies() as copies:
+        check_lengths(torch.tensor([3, 4]), 2, 9, torch.device("cpu"))
+        check_rows(torch.tensor([True, False]), 2, torch.device("cpu"))
+    assert copies.waits == [True, True]
+    with Copies() as copies:
+        check_lengths(torch.tensor([3, 4]), 2, 9, torch.device("meta"))
+        check_rows(torch.tensor([True, False]), 2, torch.device("meta"))
+    assert copies.waits == [False, False]
 
 
 def test_with_p_per_batch_the_whole_batch_is_mixed_with_that_probability():
