@@ -7,8 +7,10 @@ from collections import namedtuple
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import randommix_audio as rma
+from randommix_audio import draws
 from randommix_audio.hidden import HiddenPlan
 from randommix_audio.mixers.hidden import ManifoldMixup, PatchUp
 from tests.hidden.models import LAYERS, Network, Passing, seeded
@@ -294,3 +296,27 @@ def test_compiled_models_are_refused():
     with pytest.raises(ValueError, match=r"blocks\.0 is compiled"):
         mixer.attach(partly, layers=["blocks.0._orig_mod.convolution"])
     mixer.attach(partly, layers=["stem", "blocks.1"])
+
+
+@pytest.mark.parametrize(
+    "mixer",
+    [
+        ManifoldMixup(per="row", p=0.5),
+        PatchUp(),
+        PatchUp(per="row", mode="hard"),
+        rma.RandomMix([PatchUp(), "none", ManifoldMixup()], per="row"),
+    ],
+)
+def test_neither_a_draw_nor_a_mixed_forward_waits_for_the_device(mixer, monkeypatch):
+    """Under FakeTensorMode `.item()`, `.tolist()`, `bool()` and boolean masks raise: what would wait for a device."""
+    monkeypatch.setattr(draws, "host_uniforms", lambda generator, count: [(k % 7) / 7 for k in range(count)])
+    with FakeTensorMode():
+        model = Network()
+        x, target = torch.randn(5, 1, 20, 34), torch.randint(0, 4, (5,))
+        for layer in LAYERS:
+            with mixer.attach(model, layers=[layer]) as hidden:
+                for lengths in (None, torch.randint(0, 35, (5,))):
+                    plan = hidden.draw(x, lengths=lengths, rows=torch.rand(5) > 0.5)
+                    plan.loss(nn.functional.cross_entropy, model(x), target).backward()
+                    plan.mix_frames(torch.rand(5, 3, 34))
+                    plan.mix_targets(target, num_classes=4)
