@@ -9,6 +9,7 @@ from randommix_audio.draws import Draws
 from randommix_audio.hidden import taps
 from randommix_audio.hidden.plan import INPUT, HiddenPlan
 from randommix_audio.mixers.base import Mixer
+from randommix_audio.mixers.checks import check_lengths, read_batch
 from randommix_audio.plan import identity_plan
 from randommix_audio.saliency import Saliency
 
@@ -76,8 +77,11 @@ class Hidden:
             TypeError: See `Mixer.plan`.
             ValueError: See `Mixer.plan`.
         """
+        self.clear()  # a pass of the model that finds the saliency is not to be mixed by the plan before
         if not (self.model.training and self.mixer.training):
-            return self.use(HiddenPlan(identity_plan(x, self.mixer.layout, lengths, self.mixer.source_count), None))
+            layout, canonical = read_batch(x, self.mixer.layout)
+            lengths = check_lengths(lengths, canonical.shape[0], canonical.shape[3], x.device)
+            return self.use(HiddenPlan(identity_plan(x, layout, lengths, self.mixer.source_count), None))
         plan = self.mixer.plan(x, lengths, rows, generator, saliency)
         (uniform,) = Draws(generator, x.device).host(1)
         layer = self.layers[int(uniform * len(self.layers))]

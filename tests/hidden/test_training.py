@@ -12,6 +12,7 @@ from torch import nn
 import randommix_audio as rma
 from randommix_audio.hidden import HiddenPlan
 from randommix_audio.mixers.hidden import ManifoldMixup, PatchUp
+from randommix_audio.saliency import LossGradient
 from tests.hidden import two_processes
 from tests.hidden.models import CLASSES, LAYERS, Network, gradients, seeded
 
@@ -116,6 +117,17 @@ def test_activation_checkpointing_gives_the_same_gradients(mixer, reentrant):
         plain.zero_grad()
 
 
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_a_draw_between_forward_and_backward_is_refused_under_activation_checkpointing(reentrant):
+    model = Network(reentrant)
+    hidden = PatchUp().attach(model, LAYERS[2:])
+    x, target = batch(0)
+    loss = hidden.draw(x).loss(F.cross_entropy, model(x), target)
+    hidden.draw(x)
+    with pytest.raises(RuntimeError, match="run backward before the next draw"):
+        loss.backward()
+
+
 def test_checkpointed_layers_compile_where_torch_is_told_that_the_record_is_made_once():
     torch._dynamo.reset()
     plain, model = Network(), Network(reentrant=False)
@@ -206,3 +218,30 @@ def test_two_processes_with_draws_of_their_own_train_one_model(tmp_path):
     for name, value in model.state_dict().items():
         assert torch.equal(first["state"][f"module.{name}"], second["state"][f"module.{name}"])
         torch.testing.assert_close(first["state"][f"module.{name}"], value)
+
+
+def test_the_clean_pass_whose_gradient_is_kept_is_not_mixed_by_the_plan_of_the_step_before():
+    model = Network()
+    hidden = rma.RandomMix(["saliencymix", "manifoldmix"], weights=[1, 1]).attach(model, ["stem"])
+    x, target = batch(0)
+    kept = False
+    for seed in range(20):
+        hidden.use(HiddenPlan(ManifoldMixup().plan(x, generator=seeded(seed)), "stem"))
+        model.zero_grad()
+        saliency = LossGradient(model, F.cross_entropy, target[:4], keep=1.0)
+        hidden.draw(x[:4], generator=seeded(seed), saliency=saliency)
+        if model.stem.weight.grad is None:
+            continue
+        kept = True
+        hidden.clear()
+        clean = gradients(model, F.cross_entropy(model(x[:4]), target[:4]))
+        torch.testing.assert_close([p.grad for p in model.parameters()], clean)
+    assert kept
+
+
+def test_in_eval_lengths_are_checked_as_in_training():
+    model = Network().eval()
+    hidden = ManifoldMixup().attach(model, ["stem"])
+    with pytest.raises(TypeError, match="lengths"):
+        hidden.draw(torch.randn(2, 1, 5, 9), torch.tensor([0.5, 1.0]))
+    assert hidden.draw(torch.randn(2, 1, 5, 9), torch.tensor([5, 9], dtype=torch.int32)).lengths.dtype == torch.long
