@@ -170,4 +170,4 @@ def test_the_slices_hold_all_weight_of_the_bank_and_few_bins_more(name: str) -> 
 
 
 def test_bands_without_weight_are_silent() -> None:
-    assert blocks.band_slices(torch.zeros(5, 3)) == [(slice(0, 1), slice(0, 3))]
+    assert blocks.band_slices(torch.zeros(5, 3)) == [(slice(0, 1), slice(0, 2)), (slice(0, 1), slice(2, 3))]
