@@ -59,6 +59,11 @@ class HiddenPlan(MixedTargets):
         return self._share
 
     @property
+    def carried_out(self) -> bool:
+        """Whether the model has run since the draw, or need not because nothing is mixed; `share` is known then."""
+        return self._share is not None
+
+    @property
     def method(self) -> str | list[str]:
         """The method's name, or one name for each row where the methods were drawn for each row."""
         return self.plan.method

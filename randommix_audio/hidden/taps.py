@@ -4,6 +4,7 @@ import itertools
 import weakref
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -39,7 +40,10 @@ class LayerTap:
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
         """The layer's output, mixed; None leaves it as it is."""
         plan = PLANS.get(self.key)
-        if plan is None or plan.layer != self.name or not module.training:
+        if plan is None or not module.training:
+            return None
+        _refuse_a_later_plan(plan)
+        if plan.layer != self.name:
             return None
         if isinstance(output, Tensor):
             return self._mixed(plan, output)
@@ -79,6 +83,18 @@ class InputTap(LayerTap):
             if isinstance(value, Tensor):
                 return args, {**kwargs, name: plan.mix_input(value)}
         raise TypeError("the model was called without a tensor among its arguments, which the plan would mix")
+
+
+def _refuse_a_later_plan(plan: HiddenPlan) -> None:
+    """A forward within backward is activation checkpointing, which must meet the plan of the forward that it repeats.
+
+    Raises:
+        RuntimeError: If it meets a plan that no forward has carried out.
+    """
+    if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1 and not plan.carried_out:
+        raise RuntimeError(
+            "activation checkpointing repeats a forward whose plan was replaced: run backward before the next draw"
+        )
 
 
 def attach(model: nn.Module, layers: dict[str, nn.Module], time_axis: int | None) -> tuple[int, list[RemovableHandle]]:

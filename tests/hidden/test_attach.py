@@ -1,6 +1,7 @@
 """Attaching to a model: which layers, what a forward does with and without a draw, and what stays as it was."""
 
 import copy
+import gc
 import io
 from collections import namedtuple
 
@@ -12,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import randommix_audio as rma
 from randommix_audio import draws
 from randommix_audio.hidden import HiddenPlan
+from randommix_audio.hidden.taps import PLANS
 from randommix_audio.mixers.hidden import ManifoldMixup, PatchUp
 from tests.hidden.models import LAYERS, Network, Passing, seeded
 
@@ -320,3 +322,13 @@ def test_neither_a_draw_nor_a_mixed_forward_waits_for_the_device(mixer, monkeypa
                     plan.loss(nn.functional.cross_entropy, model(x), target).backward()
                     plan.mix_frames(torch.rand(5, 3, 34))
                     plan.mix_targets(target, num_classes=4)
+
+
+def test_the_plan_of_a_model_that_is_gone_is_forgotten():
+    known = set(PLANS)
+    hidden = PatchUp().attach(Network(), layers=["stem"])
+    hidden.draw(torch.randn(4, 1, 20, 34))
+    assert set(PLANS) - known
+    del hidden
+    gc.collect()
+    assert set(PLANS) <= known
