@@ -126,17 +126,6 @@ class Draws:
             self._host = _on_host(self.generator)  # derived once for all that one plan draws on the host
         return host_uniforms(self._host, count)
 
-    def host_beta(self, alpha: float) -> float:
-        """One Beta(alpha, alpha) number in [0, 1] that Python may branch on, by the formula of `beta`."""
-        (uniform,) = self.host(1)
-        if alpha == 1.0:
-            return uniform
-        derived = random.Random(int(uniform * 2**53))
-        first, second = (
-            math.log(derived.gammavariate(alpha + 1, 1)) + math.log(1 - derived.random()) / alpha for _ in range(2)
-        )
-        return 1 / (1 + math.exp(min(second - first, 700.0)))
-
     def _moved(self, drawn: Tensor) -> Tensor:
         if drawn.device == self.device or drawn.device.type == self.device.type != "cuda":
             return drawn
@@ -148,6 +137,17 @@ class Draws:
 def random_integer(uniform: Tensor, count: Tensor) -> Tensor:
     """Turn uniform numbers in [0, 1) into integers in [0, count), count >= 1; the product may round up to `count`."""
     return torch.minimum((uniform * count).long(), count - 1)
+
+
+def beta_of(uniform: float, alpha: float) -> float:
+    """Turn a uniform number on the host into a Beta(alpha, alpha) one, by the formula of `Draws.beta`."""
+    if alpha == 1.0:
+        return uniform
+    derived = random.Random(int(uniform * 2**53))
+    first, second = (
+        math.log(derived.gammavariate(alpha + 1, 1)) + math.log(1 - derived.random()) / alpha for _ in range(2)
+    )
+    return 1 / (1 + math.exp(min(second - first, 700.0)))
 
 
 def choose(uniforms: list[float], weights: list[float]) -> list[int]:

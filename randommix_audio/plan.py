@@ -179,12 +179,12 @@ class MixPlan(MixedTargets):
         Args:
             x: Floating-point batch aligned with the one that the plan was drawn for: B rows in the same order, the same
                 F and T (any F and T for a mixup without lengths). A BTF plan reads 3-D tensors as (B, T, F).
-            out: Tensor to write the result into, which shares no memory with `x`. In a training loop it saves the time
-                to get memory for every batch.
+            out: Tensor to write the result into: `x` itself, which is then mixed in place, or one that shares no memory
+                with it. In a training loop it saves the time to get memory for every batch.
 
         Returns:
             A new tensor (or `out`) of the shape, dtype and device of `x`; with time_concat of more frames. `x` is not
-            modified.
+            modified unless it is `out`.
 
         Raises:
             TypeError: If `x` is not floating-point.
@@ -202,15 +202,16 @@ class MixPlan(MixedTargets):
                 f"this plan's weights vary over {self.size.freq} bins x {self.size.time} frames, got {size.freq} x "
                 f"{size.time}; draw a plan from a tensor of that size, or use plan.mix_frames for frame labels"
             )
-        if out is x:
-            raise ValueError("out must be another tensor than x, which is read while the mix is written")
         shape = [self.geometry.output_time(n) if axis == "T" else n for axis, n in zip(layout, x.shape, strict=True)]
         if out is not None and (list(out.shape) != shape or out.dtype != x.dtype):
             raise ValueError(f"out must be {tuple(shape)} {x.dtype}, got {tuple(out.shape)} {out.dtype}")
         if not is_tracked(x) and (out is None or not is_tracked(out)):
             if out is None:
                 out = torch.empty_like(x) if shape == list(x.shape) else x.new_empty(shape)
-            self.geometry.mix_into(to_bcft(out, layout), canonical, self.sources)
+            if out is x:
+                self.geometry.mix_in_place(canonical, self.sources)
+            else:
+                self.geometry.mix_into(to_bcft(out, layout), canonical, self.sources)
             return out
         mixed = from_bcft(self.geometry.mix_batch(canonical, self.sources), layout)
         if out is not None:

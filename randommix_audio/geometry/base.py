@@ -166,6 +166,12 @@ class Geometry:
         own = x if rows is None else x.index_select(0, rows)
         out.copy_(self.mix(own, *(x.index_select(0, source) for source in sources[1 : 1 + self.others])))
 
+    def mix_in_place(self, x: Tensor, sources: Tensor) -> None:
+        """Mix as `mix_batch`, overwriting the batch."""
+        mixed = torch.empty_like(x)
+        self.mix_into(mixed, x, sources)
+        x.copy_(mixed)
+
     def fits(self, size: Size, drawn: Size) -> bool:
         """Whether rows of a size can be mixed, given the size that the geometry was drawn for."""
         return size[1:] == drawn[1:]

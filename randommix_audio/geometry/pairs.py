@@ -61,6 +61,13 @@ class Constant(Geometry):
                 keep_inside(target, partner, (of_theirs > 0) & (of_theirs < 1))
         self.fill_cut_off(out)
 
+    def mix_in_place(self, x: Tensor, sources: Tensor) -> None:
+        if self.span is not None or self.some_alone:
+            super().mix_in_place(x, sources)
+        else:
+            theirs = (1 - self.own).to(x.dtype).view(-1, 1, 1, 1) if self.theirs is None else self.theirs
+            x.lerp_(torch.index_select(x, 0, sources[1], out=torch.empty_like(x)), theirs)
+
     def fits(self, size: Size, drawn: Size) -> bool:
         return self.span is None or size.time == drawn.time
 
@@ -77,6 +84,9 @@ class Untouched(Constant):
 
     def mix_into(self, out: Tensor, x: Tensor, sources: Tensor, rows: Tensor | None = None) -> None:
         out.copy_(x if rows is None else x.index_select(0, rows))
+
+    def mix_in_place(self, x: Tensor, sources: Tensor) -> None:
+        pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,15 +137,25 @@ class Box(Geometry):
             keep_inside(out[part], own[part], *(take_rows(mask, part) for mask in inside))
         self.fill_cut_off(out)
 
+    def mix_in_place(self, x: Tensor, sources: Tensor) -> None:
+        if self.edges is None:
+            super().mix_in_place(x, sources)
+        else:
+            self._paste(x, x, sources[1], self.edges)
+
     def _readable(self, x: Tensor) -> Tensor:
         """The batch as `_gather` reads it."""
         return x
 
     def _paste(self, out: Tensor, x: Tensor, partner: Tensor, edges: tuple[int, ...]) -> None:
-        """Put the partners' rectangle into `out`."""
+        """Put the partners' rectangle into `out`, which may be `x`."""
         first_bin, end_bin, first_frame, end_frame = edges
+        if first_bin == end_bin or first_frame == end_frame:
+            return
         inside = (..., slice(first_bin, end_bin), slice(first_frame, end_frame))
-        if first_bin < end_bin and first_frame < end_frame:
+        if out is x:
+            out[inside] = x[inside].index_select(0, partner)
+        else:
             torch.index_select(x[inside], 0, partner, out=out[inside])
 
     def _gather(self, out: Tensor, x: Tensor, partner: Tensor, part: slice) -> None:

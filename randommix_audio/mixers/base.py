@@ -88,6 +88,8 @@ class Mixer(nn.Module):
     @property
     def current_p(self) -> float:
         """The value of `p` at the present progress; at a jump of the schedule, the later value."""
+        if len(self._schedule) == 1:
+            return self._schedule[0][1]
         before = [point for point in self._schedule if point[0] <= self.progress]
         after = [point for point in self._schedule if point[0] > self.progress]
         if not before or not after:
@@ -146,13 +148,12 @@ class Mixer(nn.Module):
                 mixed=mixed,
                 each=self.per == "row",
                 longest_pair=longest_pair,
-                x=canonical.detach(),
+                x=canonical,
                 saliency=salient,
             )
             drawn = self.draw_geometry(draws, context)
-            others = partner[None] if drawn.sources is None else drawn.sources
             return MixPlan(
-                sources=torch.cat([here[None], others, here.expand(self.source_count - 1 - len(others), -1)]),
+                sources=_all_sources(context, drawn, self.source_count),
                 share=measure_share(drawn.geometry, context, drawn.out, self.source_count),
                 geometry=drawn.geometry,
                 candidates=drawn.candidates,
@@ -218,6 +219,14 @@ class Mixer(nn.Module):
         """The common arguments, for `repr`."""
         layout = f", layout={self.layout!r}" if self.layout else ""
         return f"p={self.p}, per={self.per!r}, pairing={self.pairing!r}{layout}"
+
+
+def _all_sources(rows: Rows, drawn: Drawn, source_count: int) -> Tensor:
+    """The rows themselves, what is mixed in, and the rows again for sources that are not used; (K, B) long."""
+    if drawn.sources is None and source_count == 2:
+        return torch.stack([rows.index, rows.partner_index])
+    others = rows.partner_index[None] if drawn.sources is None else drawn.sources
+    return torch.cat([rows.index[None], others, rows.index.expand(source_count - 1 - others.shape[0], -1)])
 
 
 def plain_mode(device: str) -> AbstractContextManager[object]:

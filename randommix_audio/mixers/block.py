@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from randommix_audio.draws import Draws, random_integer
+from randommix_audio.draws import Draws, beta_of, random_integer
 from randommix_audio.geometry import Box, ResizedBox
 from randommix_audio.mixers.base import Mixer
 from randommix_audio.mixers.checks import check_alpha, check_choice
@@ -66,7 +66,7 @@ class CutMix(Mixer):
         count = self.draw_count(rows)
         if rows.alike and count == 1:
             edges = self._draw_edges(draws, rows)
-            return Drawn(Box(draws.from_host([edges]), edges=edges), rows.own, (self.name,))
+            return Drawn(Box(draws.from_host([edges]), edges=edges), None, (self.name,))
         cut = 1 - draws.beta(self.alpha, count)
         if self.variant == "official":
             centre = draws.uniform(2, count)
@@ -90,7 +90,8 @@ class CutMix(Mixer):
 
     def _draw_edges(self, draws: Draws, rows: Rows) -> Edges:
         """One rectangle for all rows, on the host: pasting it is a slice then."""
-        cut, uniforms = 1 - draws.host_beta(self.alpha), draws.host(4)
+        uniforms = draws.host(5)
+        cut = 1 - beta_of(uniforms[4], self.alpha)
         if self.variant == "official":
             return (*_clipped_edges(cut, uniforms[0], rows.freq), *_clipped_edges(cut, uniforms[1], rows.time))
         axes = self._cut_axes(rows)
@@ -191,8 +192,9 @@ class ResizeMix(Mixer):
         starts = [_place(uniform, size - side + 1) for uniform, (side, size) in zip(uniforms[1:], sides, strict=True)]
         edges = (starts[0], starts[0] + sides[0][0], starts[1], starts[1] + sides[1][0])
         step = draws.from_host([[size / side for side, size in sides]], torch.float32)
-        resized = ResizedBox(draws.from_host([edges]), step, rows.own[:1], linear=True, edges=edges)
-        return Drawn(resized, rows.own, (self.name,))
+        valid = torch.full((1,), rows.time, device=rows.device)
+        resized = ResizedBox(draws.from_host([edges]), step, valid, linear=True, edges=edges)
+        return Drawn(resized, None, (self.name,))
 
     def extra_repr(self) -> str:
         """See `Mixer.extra_repr`."""

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from randommix_audio.draws import Draws
+from randommix_audio.draws import Draws, beta_of
 from randommix_audio.geometry import Constant, Untouched
 from randommix_audio.mixers.base import Mixer
 from randommix_audio.mixers.checks import check_alpha, check_choice
@@ -48,9 +48,9 @@ class Mixup(Mixer):
         """See `Mixer.draw_geometry`."""
         count = self.draw_count(rows)
         if rows.alike and count == 1:
-            theirs = round_to(1 - draws.host_beta(self.alpha), rows.dtype)
+            theirs = round_to(1 - beta_of(draws.host(1)[0], self.alpha), rows.dtype)
             own = torch.full((1,), 1 - theirs, device=rows.device)
-            return Drawn(Constant(own, theirs=theirs), rows.own, (self.name,))
+            return Drawn(Constant(own, theirs=theirs), None, (self.name,))
         lam = draws.beta(self.alpha, count)
         own = 1 - (1 - lam).to(rows.dtype).float()  # the weight that a mix in this dtype really uses
         span = rows.span(self.length_policy, self.fill)

@@ -102,7 +102,8 @@ class RandomMix(Mixer):
         taken = [(rows if len(used) else unread).take(group) for used, group in zip(members, groups, strict=True)]
         drawn = [self._mixer(k).draw_geometry(draws, rows_of_group) for k, rows_of_group in enumerate(taken)]
         inverse = draws.from_host(_places(members, padded, rows.count))
-        out = torch.cat([part.out for part in drawn]).index_select(0, inverse)
+        lengths = [of_rows.own if part.out is None else part.out for part, of_rows in zip(drawn, taken, strict=True)]
+        out = torch.cat(lengths).index_select(0, inverse)
         sources = [self._sources(part, rows.take(group)) for part, group in zip(drawn, groups, strict=True)]
         names = tuple(self._mixer(k).name for k in range(len(self.weights)))
         # A tensor and not a tuple of names: compiled code would be made anew for every size of the batch.

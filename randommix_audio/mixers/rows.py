@@ -119,14 +119,14 @@ class Drawn(NamedTuple):
 
     Attributes:
         geometry: How they are laid over their partners.
-        out: (n,) long, valid frames of the output.
+        out: (n,) long, valid frames of the output; None: those of the rows.
         candidates: Names of the methods that were drawn from.
         of_row: (n,) long on the CPU, which of them mixes each row; None where one mixes all.
         sources: (J, n) long, the rows of the batch that are mixed in, where these are not the partners alone.
     """
 
     geometry: Geometry
-    out: Tensor
+    out: Tensor | None
     candidates: tuple[str, ...]
     of_row: Tensor | None = None
     sources: Tensor | None = None
@@ -158,7 +158,7 @@ def choose_rows(p: float, batch: int, draws: Draws, rows: Tensor | None) -> tupl
     return order[: round(p * batch)], rows & (rank < wanted.gather(0, rows.sum().view(1)))
 
 
-def measure_share(geometry: Geometry, rows: Rows, out: Tensor, source_count: int) -> Tensor:
+def measure_share(geometry: Geometry, rows: Rows, out: Tensor | None, source_count: int) -> Tensor:
     """Mean weight of K sources over the valid positions of the output, (K, n) float32, columns summing to 1."""
     known = geometry.known_share(rows.size)
     if known is not None:
@@ -166,6 +166,7 @@ def measure_share(geometry: Geometry, rows: Rows, out: Tensor, source_count: int
         return torch.stack([torch.full((rows.count,), share, device=rows.device) for share in shares])
     areas = geometry.areas(rows.size, rows.both)
     frames: Tensor | int = rows.time
+    out = rows.own if out is None else out
     if out is not rows.own or rows.ragged:
         areas, frames = _with_frames_alone(areas.expand(-1, rows.count), geometry, rows, out), out.clamp(min=1)
     others = (areas / (rows.freq * frames)).clamp(0, 1)

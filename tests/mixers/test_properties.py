@@ -135,6 +135,9 @@ def test_a_batch_without_gradients_is_mixed_as_one_with_gradients(mixer, drawn, 
     torch.testing.assert_close(plan.apply(x), tracked)
     out = torch.full_like(x, float("nan"))
     torch.testing.assert_close(plan.apply(x, out=out), tracked)
+    itself = x.clone()
+    assert plan.apply(itself, out=itself) is itself
+    torch.testing.assert_close(itself, tracked)
     infinite = x.masked_fill(x > 1.5, float("inf"))
     expected = plan.apply(infinite.clone().requires_grad_()).detach()
     torch.testing.assert_close(plan.apply(infinite), expected, equal_nan=True)
