@@ -17,9 +17,9 @@ from randommix_audio.features import framing
 if TYPE_CHECKING:
     from randommix_audio.features.logmel import LogMel
 
-# For each thread: 1,024 frames of 512 samples; with their spectrum and power 5.2 MB. A quarter of it was a tenth slower on
-# two cores with 1 MB of second-level and 32 MB of third-level cache, and threads that have to wait for each other more
-# often lose more where other processes want the cores too.
+# For each thread: 1,024 frames of 512 samples; with their spectrum and power 5.2 MB. A quarter of it was a tenth slower
+# on two cores with 1 MB of second-level and 32 MB of third-level cache. Smaller blocks also make threads wait for each
+# other more often, which costs most where other processes want the cores too.
 BLOCK_SAMPLES = 2**19
 # Fewer touch fewer bins without weight, more make a product worth calling. Two products are the least.
 BANDS_AT_ONCE = 40
