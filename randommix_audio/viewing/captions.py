@@ -124,7 +124,7 @@ def _partner_title(names: Sequence[str], row: MixedRow, cut: str) -> str:
 
 def _result_title(names: Sequence[str], row: MixedRow) -> str:
     if row.alone:
-        what = "cut" if row.filled else "moved" if row.moved else "changed" if row.changed else "not mixed"
+        what = "cut" if row.filled else "changed" if row.changed else "not mixed"
         return f"{what}: {names[row.own]}"
     if not row.partners:
         return _folded(f"{names[row.own]} paired with itself", " paired")

@@ -52,6 +52,12 @@ def test_a_gallery_ends_with_the_longer_clip_and_weights_beyond_the_mix_are_grey
     assert [grey_from(axes) for axes in line] == [6, None, 6, 6]
 
 
+def test_clips_of_methods_that_follow_saliency_are_outlined():
+    x = torch.rand(2, BINS, FRAMES)
+    lines = panels(gallery(x[0], x[1], methods=["mixup", "saliencymix"]))
+    assert [[bool(axes.collections) for axes in line[:2]] for line in lines] == [[False, False], [True, True]]
+
+
 def test_what_is_cut_out_is_filled_with_the_floor_of_the_front_end_if_there_is_one():
     front_end = rma.LogMel(n_mels=BINS, n_fft=512)
     assert front_end.pad_value < -1

@@ -164,11 +164,10 @@ def test_there_is_no_outline_unless_the_saliency_is_given_and_followed():
     assert outline_of(panels(show(x, salient, saliency="energy"))[0][0]) is not None
 
 
-@pytest.mark.parametrize("part", [0.02, 0.1, 0.3])
-def test_a_few_equal_peaks_are_outlined_as_they_are(part):
+@pytest.mark.parametrize("frames", [2, 12, 16])
+def test_equal_peaks_are_outlined_as_they_are_whatever_part_they_take(frames):
     x, saliency = torch.randn(2, BINS, FRAMES), torch.zeros(2, BINS, FRAMES)
-    frames = max(2, round(part * FRAMES))
-    saliency[:, :, 3 : 3 + frames] = 1
+    saliency[:, 4:6, 3 : 3 + frames] = 1
     plan = rma.SaliencyMix(pairing="flip").plan(x, generator=seeded(), saliency=saliency)
     assert outline_of(panels(show(x, plan, rows=[0], saliency=saliency))[0][0])[:, 0].tolist() == [3, 3 + frames]
 
@@ -183,6 +182,25 @@ def test_a_clip_that_is_salient_everywhere_alike_has_no_outline_and_padding_does
     assert outline_of(short) is None
     assert outline_of(partner)[1, 0] <= 10
     assert png(figure)
+
+
+def test_a_row_that_is_left_alone_has_no_outline():
+    x = torch.rand(2, BINS, FRAMES)
+    plan = rma.SaliencyMix(pairing="flip").plan(x, rows=torch.zeros(2, dtype=torch.bool), generator=seeded())
+    own, partner, _, _ = panels(show(x, plan, saliency="energy"))[0]
+    assert partner.get_title() == "no partner"
+    assert outline_of(own) is None
+
+
+def test_what_is_outlined_in_a_padded_clip_is_what_is_outlined_without_padding():
+    x, lengths = torch.rand(2, BINS, FRAMES, generator=seeded()), torch.tensor([10, 10])
+    known = {"generator": seeded(1), "saliency": "spectral_residual"}
+    padded = rma.SaliencyMix(pairing="flip").plan(x, lengths=lengths, **known)
+    own = panels(show(x, padded, lengths=lengths, saliency="spectral_residual"))[0][0]
+    alone = x[..., :10].contiguous()
+    plan = rma.SaliencyMix(pairing="flip").plan(alone, generator=seeded(1), saliency="spectral_residual")
+    expected = panels(show(alone, plan, saliency="spectral_residual"))[0][0]
+    np.testing.assert_array_equal(outline_of(own), outline_of(expected))
 
 
 def test_pictures_of_a_single_bin_or_frame_are_drawn_without_an_outline():

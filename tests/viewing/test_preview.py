@@ -59,6 +59,12 @@ def test_the_page_needs_no_other_file_and_no_network(two, tmp_path):
     assert "http" not in page.replace("data:", "")[:3000]
 
 
+@pytest.mark.parametrize(("arguments", "said"), [([], "the alpha of each method,"), (["--alpha", "0.3"], "alpha 0.3,")])
+def test_the_page_says_whose_alpha_the_shares_were_drawn_with(two, tmp_path, arguments, said):
+    assert main(["preview", *two, "--out", str(tmp_path), "--methods", "cutout,mixup", *arguments]) == 0
+    assert f"mixed with {said}" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
 def test_without_methods_every_mixer_has_its_picture():
     assert chosen_methods(None, wave=False) == [name for name in rma.MIXERS if name != "none"]
     assert chosen_methods(None, wave=True) == list(WAVE_METHODS)
