@@ -125,7 +125,6 @@ class KeywordJob:
         with self.fabric.autocast():
             if self.hidden is None:
                 return self.mixer.plan(x, rows=rows, generator=moment.generator, saliency=saliency)
-            self.hidden.clear()  # the plan of the last step is not for the pass that finds the saliency
             return self.hidden.draw(x, rows=rows, generator=moment.generator, saliency=saliency)
 
     def _saliency(self, batch: Batch, keep: float = 0.0) -> Saliency | None:
