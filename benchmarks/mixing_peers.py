@@ -1,8 +1,8 @@
 """What other libraries, and published procedures written afresh, do for the same mix: one function of no argument each.
 
-A peer that writes into its input keeps doing so: it is timed without the copy that its user would make to keep the
-batch. Peers that mix targets in the same call are timed with a batch alone (their inner step, where they have one) and
-with class indices.
+A peer that writes into its input keeps doing so, and is compared with ours mixing in place; beside ours making a new
+batch its user would have to copy first, which is not timed. Peers that mix targets in the same call are timed with a
+batch alone (their inner step, where they have one) and with class indices.
 """
 
 import warnings
@@ -31,6 +31,7 @@ class Peer:
         per: Whether it draws once for the batch or for each row.
         alone: Mixes the batch.
         with_targets: Mixes the batch and its targets; None where nothing does both.
+        in_place: Whether it overwrites the batch.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Peer:
     per: str
     alone: Work
     with_targets: Work | None = None
+    in_place: bool = False
 
 
 def peers(x: Tensor, target: Tensor) -> list[Peer]:
@@ -58,7 +60,7 @@ def _timm(x: Tensor, target: Tensor) -> Iterator[Peer]:
         for per, mode in (("batch", "batch"), ("row", "elem")):
             mixer = Mixup(*alphas, mode=mode, num_classes=CLASSES, label_smoothing=0.0)
             inner = getattr(mixer, f"_mix_{mode}")
-            yield Peer("timm", method, per, _call(inner, x), _call(mixer, x, target))
+            yield Peer("timm", method, per, _call(inner, x), _call(mixer, x, target), in_place=True)
 
 
 def _torchvision(x: Tensor, target: Tensor) -> Iterator[Peer]:

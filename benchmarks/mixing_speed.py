@@ -4,9 +4,10 @@
     python -m benchmarks mixing --growth              # and how the time grows with rows and frames, with a picture
     python -m benchmarks mixing --threads 2 --rows 64
 
-Ours is timed as a user calls it: `mixer(x)`, which draws a plan, applies it and returns a new batch. "limit" is the
-time to read the batch twice and write it once (once each for a box that all rows share) at the bandwidth measured for a
-copy of that size. Ratios are medians over interleaved rounds, quartiles in brackets.
+"new" is ours as a user calls it: `mixer(x)`, which draws a plan, applies it and returns a new batch; "out=" writes into
+a tensor that is there, "in place" into the batch itself. "limit" is the time to read the batch twice and write it once
+(once each for a box that all rows share) at the bandwidth measured for a copy of that size. Ratios are medians over
+interleaved rounds, quartiles in brackets.
 """
 
 import argparse
@@ -25,27 +26,32 @@ from benchmarks.timing import Times, Work
 
 METHODS = ("mixup", "cutmix", "resizemix", "fmix", "randommix")
 PER = ("batch", "row")
+PARTS = ("plan", "apply", "new", "out=", "in place")
 ROWS = (16, 64, 256, 1024, 4096)
 FRAMES = (32, 100, 320, 1000, 3000, 6000)
 Facts = dict[str, Any]
 
 
-def with_targets(mixer: rma.Mixer, x: Tensor, target: Tensor) -> Tensor:
-    """The mixed batch, and the soft targets that peers make in the same call."""
-    mixed, plan = mixer(x)
-    plan.mix_targets(target, CLASSES)
+def mix(mixer: rma.Mixer, x: Tensor, target: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    """The mixed batch and, with targets, the soft ones that peers make in the same call."""
+    plan = mixer.plan(x)
+    mixed = plan.apply(x, out=out)
+    if target is not None:
+        plan.mix_targets(target, CLASSES)
     return mixed
 
 
 def ours(mixer: rma.Mixer, x: Tensor, target: Tensor, out: Tensor) -> dict[str, Work]:
     """The parts of a mixing step."""
-    plan = mixer.plan(x)
+    plan, own = mixer.plan(x), x.clone()
     return {
         "plan": lambda: mixer.plan(x),
         "apply": lambda: plan.apply(x),
-        "alone": lambda: mixer(x),
-        "out": lambda: mixer.plan(x).apply(x, out=out),
-        "targets": lambda: with_targets(mixer, x, target),
+        "new": lambda: mixer(x),
+        "out=": lambda: mix(mixer, x, out=out),
+        "in place": lambda: mix(mixer, own, out=own),
+        "new, targets": lambda: mix(mixer, x, target),
+        "in place, targets": lambda: mix(mixer, own, target, out=own),
     }
 
 
@@ -58,9 +64,10 @@ def works(x: Tensor, target: Tensor) -> dict[str, Work]:
             parts = ours(rma.build(method, per=per), x, target, out)
             found |= {f"ours/{method}/{per}/{part}": work for part, work in parts.items()}
     for peer in peers(x, target):
-        found[f"{peer.name}/{peer.method}/{peer.per}/alone"] = peer.alone
+        part = "in place" if peer.in_place else "new"
+        found[f"{peer.name}/{peer.method}/{peer.per}/{part}"] = peer.alone
         if peer.with_targets is not None:
-            found[f"{peer.name}/{peer.method}/{peer.per}/targets"] = peer.with_targets
+            found[f"{peer.name}/{peer.method}/{peer.per}/{part}, targets"] = peer.with_targets
     return found
 
 
@@ -75,12 +82,11 @@ def own_rows(times: dict[str, Times], x: Tensor, bandwidth: float) -> list[list[
     rows = []
     for method in METHODS:
         for per in PER:
-            parts = [times[f"ours/{method}/{per}/{part}"] for part in ("plan", "apply", "alone", "out", "targets")]
-            least = limit(method, per, x, bandwidth)
-            batch = times[f"ours/{method}/batch/alone"]
-            beside = "" if per == "batch" else str(timing.ratio(parts[2], batch))
+            parts = [times[f"ours/{method}/{per}/{part}"] for part in PARTS]
+            new, least = times[f"ours/{method}/{per}/new"], limit(method, per, x, bandwidth)
+            beside = "" if per == "batch" else str(timing.ratio(new, times[f"ours/{method}/batch/new"]))
             cells = [f"{part.median * 1000:.3f}" for part in parts]
-            rows.append([method, per, *cells, f"{least * 1000:.3f}", f"{parts[2].median / least:.1f}", beside])
+            rows.append([method, per, *cells, f"{least * 1000:.3f}", f"{new.median / least:.1f}", beside])
     return rows
 
 
@@ -91,11 +97,11 @@ def peer_rows(times: dict[str, Times]) -> list[list[str]]:
         peer, method, per, part = name.split("/")
         if peer == "ours":
             continue
-        ours = times[f"ours/{method}/{per}/{part}"]
-        compared = "batch" if part == "alone" else "batch and targets"
-        milliseconds = [f"{value.median * 1000:.3f}" for value in (ours, theirs)]
-        rows.append([method, per, compared, peer, *milliseconds, str(timing.ratio(ours, theirs))])
-    return sorted(rows, key=lambda row: (METHODS.index(row[0]), row[1], row[2]))
+        for own_part in dict.fromkeys((part, part.replace("in place", "new"))):
+            own = times[f"ours/{method}/{per}/{own_part}"]
+            milliseconds = [f"{value.median * 1000:.3f}" for value in (own, theirs)]
+            rows.append([method, per, own_part, peer, part, *milliseconds, str(timing.ratio(own, theirs))])
+    return sorted(rows, key=lambda row: (METHODS.index(row[0]), row[1], "targets" in row[2], row[3], row[2]))
 
 
 def compare(device: torch.device, arguments: argparse.Namespace) -> tuple[str, Facts]:
@@ -106,22 +112,10 @@ def compare(device: torch.device, arguments: argparse.Namespace) -> tuple[str, F
     times = timing.time_together(works(x, target), device, arguments.rounds)
     shape = tuple(x.shape)
     own = timing.markdown_table(
-        [
-            "method",
-            "per",
-            "plan",
-            "apply",
-            "both",
-            "both, out=",
-            "both, targets",
-            "limit",
-            "both / limit",
-            "row / batch",
-        ],
-        own_rows(times, x, bandwidth),
+        ["method", "per", *PARTS, "limit", "new / limit", "row / batch"], own_rows(times, x, bandwidth)
     )
     beside = timing.markdown_table(
-        ["method", "per", "mixed", "peer", "ours", "peer's", "ours / peer's"], peer_rows(times)
+        ["method", "per", "ours makes", "peer", "which makes", "ours", "peer's", "ours / peer's"], peer_rows(times)
     )
     text = (
         f"## Mixing {shape} float32 on {device}\nMilliseconds; copying the batch moves {bandwidth / 1e9:.0f} GB/s.\n\n"

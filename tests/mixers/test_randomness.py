@@ -79,6 +79,7 @@ def test_plan_and_apply_never_wait_for_the_device(name, per, variant, lengths, m
         valid = torch.randint(0, 51, (9,)) if lengths else None
         for pairing in ("permutation", "derangement", "neighbour"):
             mixer.pairing = pairing
+            mixer(x, lengths=valid)
             mixed, plan = mixer(x, lengths=valid, rows=torch.rand(9) > 0.5)
             assert mixed.shape == x.shape
             plan.loss(torch.nn.functional.cross_entropy, torch.randn(9, 4), torch.randint(0, 4, (9,)))
@@ -86,6 +87,38 @@ def test_plan_and_apply_never_wait_for_the_device(name, per, variant, lengths, m
             plan.mix_targets(torch.rand(9, 4))
             plan.mix_frames(torch.rand(9, 4, 10), hop=5)
             plan.weights.sum()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("per", ["batch", "row"])
+def test_no_way_to_apply_a_plan_waits_for_the_device(name, per, monkeypatch):
+    monkeypatch.setattr(draws, "host_uniforms", lambda generator, count: [(k % 7) / 7 for k in range(count)])
+    with FakeTensorMode():
+        for lengths in (None, torch.randint(0, 51, (9,))):
+            x = torch.randn(9, 1, 20, 50)
+            plan = rma.build(name, per=per).plan(x, lengths=lengths)
+            plan.apply(x.requires_grad_()).sum().backward()
+            with torch.no_grad():
+                assert plan.apply(x, out=torch.empty_like(x)).shape == x.shape
+                assert plan.apply(x, out=x) is x
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA alone can tell of a wait")
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("per", ["batch", "row"])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_cuda_sees_no_synchronisation(name, per, device):
+    generator = torch.Generator(device).manual_seed(0)
+    mixer, x = rma.build(name, per=per), torch.randn(9, 1, 20, 50, device="cuda")
+    mixer(x, generator=generator)  # what a device sets up once may wait
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for lengths in (None, torch.full((9,), 31, device="cuda")):
+            plan = mixer.plan(x, lengths=lengths, generator=generator)
+            plan.apply(x)
+            plan.apply(x, out=torch.empty_like(x))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_a_generator_of_a_third_device_is_refused():
