@@ -63,7 +63,7 @@ def figures(clips: Clips, words: list[str], logmel: rma.LogMel) -> dict[str, Fig
         "patchup": of_two("patchup", rma.PatchUp(mode="hard", **pair)),
         "randommix": of_plan(2, plan_of_two),
         "waveforms": rma.viewing.gallery(
-            clips.wave[0], clips.wave[1], words[:2], ["mixup", "time_cutmix"], sample_rate=logmel.sample_rate
+            clips.wave[0], clips.wave[1], words[:2], ["mixup", "time_cutmix"], seed=7, sample_rate=logmel.sample_rate
         ),
     }
 
