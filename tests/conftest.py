@@ -1,6 +1,7 @@
 """Fixtures shared by all tests, and the count of tests that had no real data to run on."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,25 @@ def real_data(request: pytest.FixtureRequest) -> Path:
     if not path.is_dir():
         pytest.fail(f"{REAL_DATA} names {path}, which is not a folder")
     return path
+
+
+def _forget_lazy_modules() -> None:
+    """Take away what speechbrain leaves in sys.modules: modules that fail as soon as hypothesis looks at them."""
+    for name, module in list(sys.modules.items()):
+        if type(module).__module__ == "speechbrain.utils.importutils":
+            del sys.modules[name]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems() -> None:
+    """Before hypothesis reads the modules that were collected."""
+    _forget_lazy_modules()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Before each test, because hypothesis reads new modules again."""
+    _forget_lazy_modules()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
