@@ -21,7 +21,7 @@ def main() -> None:
     )
     model = Wav2Vec2ForCTC(config).train()
     extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
-    mixer = rma.RandomMix(["mixup", "freq_cutmix"], per="row", p=0.5)
+    mixer = rma.Mixup(per="row", p=0.5)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     for _ in range(4):
         waves = [torch.randn(samples).numpy() / 10 for samples in (16000, 12000, 9000, 8000)]

@@ -1,7 +1,7 @@
 """Hugging Face transformers: CTC (Wav2Vec2, HuBERT, WavLM ...), Whisper and audio classifiers on mixed batches.
 
     class MixTrainer(RandomMixTrainerMixin, Trainer): ...
-    MixTrainer(model, args, mixer=rma.RandomMix(["mixup", "freq_cutmix"], per="row", p=0.3), ...).train()
+    MixTrainer(model, args, mixer=rma.Mixup(per="row", p=0.3), ...).train()
 
 or in a loop of your own
 
@@ -50,7 +50,7 @@ def mix_inputs(
     mixed, plan = mixer(x, lengths=None if mask is None else mask.sum(-1), generator=generator)
     inputs = {**inputs, name: mixed}
     if mask is not None:
-        frames = torch.arange(mask.shape[1], device=mask.device)
+        frames = torch.arange(mixed.shape[plan.layout.index("T")], device=mask.device)
         inputs["attention_mask"] = (frames < plan.lengths[:, None]).to(mask.dtype)
     return inputs, plan
 
@@ -137,10 +137,10 @@ class RandomMixTrainerMixin:
 
 
 def unwrapped(model: Any) -> Any:
-    """The model inside torch.compile and DistributedDataParallel."""
+    """The model inside torch.compile, DistributedDataParallel and PEFT."""
     for wrapper in ("_orig_mod", "module", "_orig_mod"):
         model = getattr(model, wrapper, model)
-    return model
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _layout_of(x: Tensor, config: Any) -> str | None:
@@ -158,9 +158,8 @@ def _ctc_loss(model: nn.Module, inputs: dict[str, Any], labels: Tensor, plan: Mi
     inner = unwrapped(model)
     blank = inner.config.pad_token_id
     outputs = model(**inputs)
-    mask = inputs.get("attention_mask")
     x = inputs["input_values"] if "input_values" in inputs else inputs["input_features"]
-    valid = torch.full((x.shape[0],), x.shape[1], device=x.device) if mask is None else mask.sum(-1)
+    valid = torch.full((x.shape[0],), x.shape[1], device=x.device) if plan.lengths is None else plan.lengths
     loss = plan.ctc_loss(
         outputs.logits.log_softmax(-1, dtype=torch.float32),
         labels.clamp(min=0),

@@ -144,6 +144,39 @@ def test_ctc_scores_the_mix_against_both_transcripts_over_the_frames_of_the_mix(
     torch.testing.assert_close(found, expected)
 
 
+def test_joined_waves_are_scored_against_joined_transcripts():
+    model = wav2vec2(ctc_loss_reduction="mean").eval()
+    inputs, plan = mix_inputs(model, wave_inputs(), rma.TimeConcat(pairing="roll"))
+    own, partner = torch.tensor([800, 600, 500]), plan.sources[1]
+    assert torch.equal(inputs["attention_mask"].sum(-1), own + own[partner])
+    assert inputs["attention_mask"].shape == inputs["input_values"].shape
+    found, _ = mixed_loss(model, inputs, LABELS, plan)
+    said = [
+        torch.cat([row[row >= 0], LABELS[other][LABELS[other] >= 0]])
+        for row, other in zip(LABELS, partner, strict=True)
+    ]
+    joined = torch.nn.utils.rnn.pad_sequence(said, batch_first=True, padding_value=-100)
+    torch.testing.assert_close(found, model(**inputs, labels=joined).loss)
+
+
+def test_a_model_inside_peft_is_found():
+    class Adapted(torch.nn.Module):  # the part of peft.PeftModel that counts here
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def get_base_model(self):
+            return self.model
+
+        def forward(self, **inputs):
+            return self.model(**inputs)
+
+    model = wav2vec2().eval()
+    inputs, plan = mix_inputs(Adapted(model), wave_inputs(), rma.Mixup())
+    found, _ = mixed_loss(Adapted(model), inputs, LABELS, plan)
+    torch.testing.assert_close(found, mixed_loss(model, inputs, LABELS, plan)[0])
+
+
 def test_whisper_runs_its_encoder_once_and_its_decoder_again_for_the_mixed_rows_alone():
     model = whisper().eval()
     inputs, plan = mix_inputs(model, whisper_inputs(), rma.Mixup(per="row", p=0.67, pairing="roll"))
@@ -376,7 +409,7 @@ def test_the_mixin_holds_nothing_that_does_not_pickle(class_trainer):
 def test_wav2vec2_trains_on_an4(real_data, tmp_path):
     rows = [{"wave": wave, "labels": torch.tensor(an4.tokens(text))} for _, wave, text in an4.utterances(real_data, 24)]
     model = wav2vec2(vocabulary=an4.SYMBOLS, ctc_loss_reduction="mean", stride=(20, 16))
-    mixer = rma.RandomMix(["mixup", "freq_cutmix"], per="row", p=0.5)
+    mixer = rma.Mixup(per="row", p=0.5)
     _, losses = train(model, rows, tmp_path, mixer, remove_unused_columns=False, learning_rate=1e-2)
     assert len(losses) == 20
     assert an4.fell(losses), losses
