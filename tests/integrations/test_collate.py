@@ -32,8 +32,9 @@ def test_the_plan_of_a_batch_arrives_with_it(rows):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_no_two_batches_of_two_epochs_are_mixed_alike(rows, workers):
-    loader = DataLoader(rows, batch_size=4, num_workers=workers, collate_fn=MixCollate(rma.Mixup()))
-    list(loader)  # what this process drew must not be drawn again by a worker that is forked from it
+    collate = MixCollate(rma.Mixup())
+    collate(rows)  # a worker that is forked now must not draw on from here
+    loader = DataLoader(rows, batch_size=4, num_workers=workers, collate_fn=collate)
     drawn = [share[0] for share in shares(loader) + shares(loader)]
     assert len(set(drawn)) == 8
 

@@ -122,7 +122,10 @@ def test_batches_of_one_accumulated_step_differ_and_a_schedule_follows_the_train
     module, callback = Keywords(), RandomMixCallback(rma.Mixup(per="row", p=[[0.0, 1.0], [1.0, 0.0]]))
     trainer_of(callback, accumulate_grad_batches=3).fit(module, DataLoader(rows, batch_size=4))
     assert len({plan.lam.sum().item() for _, plan in module.seen}) == 6
-    assert callback.mixer.progress == 0.5
+    for number, (x, plan) in enumerate(module.seen):
+        callback.mixer.set_progress(number // 3 / 2)
+        again = callback.mixer.plan(x, generator=rma.step_generator(0, number, 0))
+        assert torch.equal(again.lam, plan.lam)
 
 
 def test_a_batch_that_cannot_be_changed_is_refused(rows):

@@ -386,6 +386,16 @@ def test_a_resumed_training_mixes_what_an_undisturbed_one_would(class_trainer):
     assert mixers[0].progress == mixers[1].progress == 0.75
 
 
+def test_what_is_mixed_depends_on_seed_and_step_alone(class_trainer):
+    drawn = []
+    for noise in (0, 3):
+        trainer = class_trainer(rma.Mixup(layout="BTF"), save_strategy="no")
+        trainer.data_collator = lambda rows, noise=noise: (torch.rand(noise), collate_classes(rows))[1]
+        drawn.append(drawn_by(trainer.mixer))
+        trainer.train()
+    assert drawn[0] == drawn[1]
+
+
 def test_batches_of_one_step_are_mixed_differently(class_trainer):
     trainer = class_trainer(rma.Mixup(layout="BTF"), gradient_accumulation_steps=2, max_steps=2, save_strategy="no")
     drawn = drawn_by(trainer.mixer)
