@@ -37,7 +37,7 @@ def labels(texts: list[str], pad: int = -100) -> Tensor:
     return pad_sequence([torch.tensor(tokens(text)) for text in texts], batch_first=True, padding_value=pad)
 
 
-def fell(losses: list[float]) -> bool:
-    """Whether the losses of the last steps lie well below those of the first, all of them numbers."""
+def fell(losses: list[float], to: float = 0.8) -> bool:
+    """Whether the losses of the last steps lie below those of the first times `to`, all of them numbers."""
     values = torch.tensor(losses)
-    return bool(values.isfinite().all()) and bool(values[-4:].mean() < 0.8 * values[:4].mean())
+    return bool(values.isfinite().all()) and bool(values[-4:].mean() < to * values[:4].mean())

@@ -442,7 +442,7 @@ def test_whisper_trains_on_an4_in_batches_of_3000_frames(real_data, tmp_path):
         MixSeq2SeqTrainer,
         Seq2SeqTrainingArguments,
         per_device_train_batch_size=4,
-        learning_rate=1e-2,
+        learning_rate=2e-2,
     )
     assert len(losses) == 20
-    assert an4.fell(losses), losses
+    assert an4.fell(losses, to=0.9), losses  # from ln 30, guessing, towards the frequencies of the letters: 2.7
