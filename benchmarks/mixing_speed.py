@@ -108,8 +108,8 @@ def compare(device: torch.device, arguments: argparse.Namespace) -> tuple[str, F
     """Both tables for one device, as Markdown and as facts."""
     x = torch.randn(arguments.rows, 1, arguments.bins, arguments.frames, device=device)
     target = torch.randint(0, CLASSES, (len(x),), device=device)
-    bandwidth = timing.copy_bandwidth(device, x.numel() * x.element_size(), quantile=arguments.quantile)
-    times = timing.time_together(works(x, target), device, arguments.rounds, quantile=arguments.quantile)
+    bandwidth = timing.copy_bandwidth(device, x.numel() * x.element_size())
+    times = timing.time_together(works(x, target), device, arguments.rounds)
     shape = tuple(x.shape)
     own = timing.markdown_table(
         ["method", "per", *PARTS, "limit", "new / limit", "row / batch"], own_rows(times, x, bandwidth)
@@ -118,8 +118,7 @@ def compare(device: torch.device, arguments: argparse.Namespace) -> tuple[str, F
         ["method", "per", "ours makes", "peer", "which makes", "ours", "peer's", "ours / peer's"], peer_rows(times)
     )
     text = (
-        f"## Mixing {shape} float32 on {device}\nMilliseconds, {timing.kept(arguments.quantile)}; "
-        f"copying the batch moves {bandwidth / 1e9:.0f} GB/s.\n\n"
+        f"## Mixing {shape} float32 on {device}\nMilliseconds; copying the batch moves {bandwidth / 1e9:.0f} GB/s.\n\n"
         f"{own}\n{beside}"
     )
     facts = {"shape": shape, "bandwidth": bandwidth, "seconds": {name: value.seconds for name, value in times.items()}}
@@ -136,8 +135,7 @@ def growth(device: torch.device, arguments: argparse.Namespace) -> tuple[str, Fa
             shape = (size, 1, 40, 98) if axis == "rows" else (64, 1, 40, size)
             x = torch.randn(shape, device=device)
             calls = {f"{m} per {per}": _mixing(rma.build(m, per=per), x) for m in METHODS for per in PER}
-            rounds = max(3, arguments.rounds // 3)
-            for name, times in timing.time_together(calls, device, rounds, quantile=arguments.quantile).items():
+            for name, times in timing.time_together(calls, device, max(3, arguments.rounds // 3)).items():
                 found.setdefault(name, []).append(times.median)
         facts[axis] = {"sizes": sizes, "seconds": found}
         lines = [
