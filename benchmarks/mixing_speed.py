@@ -57,8 +57,8 @@ def ours(mixer: rma.Mixer, x: Tensor, target: Tensor, out: Tensor) -> dict[str, 
 
 def works(x: Tensor, target: Tensor) -> dict[str, Work]:
     """What is timed together, by name: ours as "ours/method/per/part", a peer's as "peer/method/per/part"."""
-    found: dict[str, Work] = {}
-    out = torch.empty_like(x)
+    out, copy = torch.empty_like(x), torch.empty_like(x)
+    found: dict[str, Work] = {"copy": lambda: copy.copy_(x)}
     for method in METHODS:
         for per in PER:
             parts = ours(rma.build(method, per=per), x, target, out)
@@ -108,8 +108,8 @@ def compare(device: torch.device, arguments: argparse.Namespace) -> tuple[str, F
     """Both tables for one device, as Markdown and as facts."""
     x = torch.randn(arguments.rows, 1, arguments.bins, arguments.frames, device=device)
     target = torch.randint(0, CLASSES, (len(x),), device=device)
-    bandwidth = timing.copy_bandwidth(device, x.numel() * x.element_size())
-    times = timing.time_together(works(x, target), device, arguments.rounds)
+    times = timing.time_together(works(x, target), device, arguments.rounds, quantile=arguments.quantile)
+    bandwidth = 2 * x.numel() * x.element_size() / times.pop("copy").median
     shape = tuple(x.shape)
     own = timing.markdown_table(
         ["method", "per", *PARTS, "limit", "new / limit", "row / batch"], own_rows(times, x, bandwidth)
@@ -118,7 +118,8 @@ def compare(device: torch.device, arguments: argparse.Namespace) -> tuple[str, F
         ["method", "per", "ours makes", "peer", "which makes", "ours", "peer's", "ours / peer's"], peer_rows(times)
     )
     text = (
-        f"## Mixing {shape} float32 on {device}\nMilliseconds; copying the batch moves {bandwidth / 1e9:.0f} GB/s.\n\n"
+        f"## Mixing {shape} float32 on {device}\nMilliseconds, {timing.kept(arguments.quantile)}; "
+        f"copying the batch moves {bandwidth / 1e9:.0f} GB/s.\n\n"
         f"{own}\n{beside}"
     )
     facts = {"shape": shape, "bandwidth": bandwidth, "seconds": {name: value.seconds for name, value in times.items()}}
@@ -135,7 +136,8 @@ def growth(device: torch.device, arguments: argparse.Namespace) -> tuple[str, Fa
             shape = (size, 1, 40, 98) if axis == "rows" else (64, 1, 40, size)
             x = torch.randn(shape, device=device)
             calls = {f"{m} per {per}": _mixing(rma.build(m, per=per), x) for m in METHODS for per in PER}
-            for name, times in timing.time_together(calls, device, max(3, arguments.rounds // 3)).items():
+            rounds = max(3, arguments.rounds // 3)
+            for name, times in timing.time_together(calls, device, rounds, quantile=arguments.quantile).items():
                 found.setdefault(name, []).append(times.median)
         facts[axis] = {"sizes": sizes, "seconds": found}
         lines = [

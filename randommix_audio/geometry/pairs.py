@@ -1,6 +1,7 @@
 """Geometries of a row and its partner: one weight, a rectangle, a resized rectangle, a mask."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -102,6 +103,8 @@ class Box(Geometry):
     corners: Tensor
     edges: tuple[int, ...] | None = field(default=None, kw_only=True)
 
+    _steps: ClassVar[int] = 1  # temporaries of the size of a part that a gather makes
+
     def known_share(self, size: Size) -> float | None:
         if self.edges is None:
             return None
@@ -132,7 +135,7 @@ class Box(Geometry):
         size = Size(*x.shape[1:])
         inside = self.sides(size) if self.span is None else (~self.weight(size),)
         x = self._readable(x)
-        for part in row_slices(out):
+        for part in row_slices(out, self._steps * out.element_size()):
             self._gather(out[part], x, sources[1], part)
             keep_inside(out[part], own[part], *(take_rows(mask, part) for mask in inside))
         self.fill_cut_off(out)
@@ -177,6 +180,8 @@ class ResizedBox(Box):
     step: Tensor
     partner_valid: Tensor
     linear: bool
+
+    _steps: ClassVar[int] = 2
 
     def warp(self, source: Tensor, k: int) -> Tensor:
         if k == 0:

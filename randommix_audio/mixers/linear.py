@@ -48,9 +48,11 @@ class Mixup(Mixer):
         """See `Mixer.draw_geometry`."""
         count = self.draw_count(rows)
         if rows.alike and count == 1:
-            theirs = round_to(1 - beta_of(draws.host(1)[0], self.alpha), rows.dtype)
-            own = torch.full((1,), 1 - theirs, device=rows.device)
-            return Drawn(Constant(own, theirs=theirs), None, (self.name,))
+            # Both weights as tensors have them: the row's own in float32, the partner's in the dtype of the batch.
+            kept = 1 - round_to(1 - beta_of(draws.host(1)[0], self.alpha), rows.dtype)
+            theirs = round_to(round_to(1 - round_to(kept, torch.float32), torch.float32), rows.dtype)
+            constant = Constant(torch.full((1,), kept, device=rows.device), theirs=theirs)
+            return Drawn(constant, None, (self.name,))
         lam = draws.beta(self.alpha, count)
         own = 1 - (1 - lam).to(rows.dtype).float()  # the weight that a mix in this dtype really uses
         span = rows.span(self.length_policy, self.fill)

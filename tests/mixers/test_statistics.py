@@ -118,6 +118,8 @@ def test_the_fmix_share_is_right_for_short_rows_as_well():
         ("time_cutmix", {"alpha": 0.4}, 0.5),
         ("freq_cutmix", {}, 0.5),
         ("resizemix", {}, None),
+        ("fmix", {}, 0.5),
+        ("fmix", {"alpha": 20.0, "decay_time": 2.0}, 0.5),
     ],
 )
 def test_one_draw_for_the_batch_has_the_shares_of_a_draw_for_each_row(name, arguments, mean):
@@ -155,3 +157,13 @@ def test_lambda_drawn_on_the_host_follows_the_beta_distribution(alpha):
 def test_a_weight_on_the_host_is_rounded_as_the_dtype_rounds_it(dtype):
     numbers = [0.0, 1.0, *torch.rand(500, dtype=torch.float64).tolist()]
     assert [round_to(number, dtype) for number in numbers] == torch.tensor(numbers, dtype=dtype).tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_weight_on_the_host_is_the_one_that_tensors_give(dtype):
+    generator = torch.Generator().manual_seed(0)
+    for alpha in (0.05, 1.0):
+        mixer = rma.Mixup(alpha=alpha)
+        for _ in range(300):
+            geometry = mixer.plan(torch.zeros(2, 2, 3, dtype=dtype), generator=generator).geometry
+            assert geometry.theirs == float((1 - geometry.own).to(dtype))
