@@ -193,13 +193,17 @@ class ResizedBox(Box):
     def _readable(self, x: Tensor) -> Tensor:
         return x.contiguous()
 
+    def mix_in_place(self, x: Tensor, sources: Tensor) -> None:
+        Geometry.mix_in_place(self, x, sources)  # a partner must be read before any part of it is overwritten
+
     def _paste(self, out: Tensor, x: Tensor, partner: Tensor, edges: tuple[int, ...]) -> None:
         first_bin, end_bin, first_frame, end_frame = edges
         bins = self._positions(0, x.shape[2])[:, first_bin:end_bin]
         frames = self._positions(1, x.shape[3])[:, first_frame:end_frame]
-        small = _select_bins(x, bins[0], self.linear)
-        small = _gather_resized(small, frames, 3, self.linear)
-        torch.index_select(small, 0, partner, out=out[..., first_bin:end_bin, first_frame:end_frame])
+        x, inside = self._readable(x), out[..., first_bin:end_bin, first_frame:end_frame]
+        for part in row_slices(out):
+            lines = _gather_bins(x, partner[part], bins, self.linear)
+            _gather_resized(lines, frames, 3, self.linear, out=inside[part])
 
     def _gather(self, out: Tensor, x: Tensor, partner: Tensor, part: slice) -> None:
         bins, frames = (take_rows(self._positions(axis, x.shape[2 + axis]), part) for axis in (0, 1))
@@ -234,21 +238,12 @@ def _gather_resized(x: Tensor, position: Tensor, axis: int, linear: bool, out: T
     return below.lerp_(above, (position.view(shape) - low).to(x.dtype))
 
 
-def _select_bins(x: Tensor, position: Tensor, linear: bool) -> Tensor:
-    """Read all rows at the same places along frequency, (m,); (B, C, m, T)."""
-    low = position.long()
-    below = x.index_select(2, low)
-    if not linear:
-        return below
-    return below.lerp_(x.index_select(2, position.ceil().long()), (position - low).to(x.dtype)[:, None])
-
-
 def _gather_bins(x: Tensor, rows: Tensor, position: Tensor, linear: bool) -> Tensor:
-    """Read some rows, (m,), at places of their own along frequency, (m or 1, F), all their frames; (m, C, F, T)."""
+    """Read some rows, (m,), at h places of their own along frequency, (m or 1, h), all frames; (m, C, h, T)."""
     _, channels, freq, time = x.shape
     lines = x.reshape(-1, time)
     first = (rows[:, None] * channels + torch.arange(channels, device=x.device))[:, :, None] * freq
-    shape = (rows.shape[0], channels, freq, time)
+    shape = (rows.shape[0], channels, position.shape[1], time)
     low = position.long()[:, None]
     below = lines.index_select(0, (first + low).flatten()).view(shape)
     if not linear:
