@@ -8,7 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from randommix_audio.geometry import Geometry, Grouped, Size, Span
+from randommix_audio.geometry import Constant, Geometry, Grouped, Patches, Size, Span
+from randommix_audio.hidden.lerp import lerp_partners, works_in_parts
 
 _TIME_AXES = {4: (3, 2), 3: (1, 2), 2: (None,)}
 
@@ -80,32 +81,41 @@ def on_map(geometry: Geometry, map_time: int, time: int) -> Geometry:
     return replace(geometry, span=Span(own, both, out))
 
 
-def mix_map(geometry: Geometry, own: Tensor, partner: Tensor, time_axis: int | None) -> tuple[Tensor, Tensor]:
-    """Mix a map with that of the partners.
+def mix_map(
+    geometry: Geometry, x: Tensor, partner: Tensor, time_axis: int | None, rows: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Mix rows of a map with those of their partners.
 
     Args:
-        geometry: Of pairs that are nowhere warped, lengths in frames of the map.
-        own: (n, C, F', T'), (n, T', D) or (n, D).
-        partner: Of the same shape.
+        geometry: Of n pairs that are nowhere warped, lengths in frames of the map.
+        x: The whole map, (B, C, F', T'), (B, T', D) or (B, D).
+        partner: (n,) long, the rows that the others are mixed with.
         time_axis: Which axis is time, see `time_axis_of`.
+        rows: (n,) long, the rows that are mixed; None: all of `x`.
 
     Returns:
-        The mix; and the partner's weight, as the mix used it, mean over channels and bins, summed over frames, (n,).
+        The mix, n rows; and the partner's weight, as the mix used it, mean over channels and bins, summed over frames,
+        (n,).
     """
     if isinstance(geometry, Grouped):
         mixed = [
-            mix_map(part, take_rows(own, rows), take_rows(partner, rows), time_axis)
-            for rows, part in zip(geometry.groups, geometry.parts, strict=True)
+            mix_map(part, x, partner[group], time_axis, group if rows is None else rows[group])
+            for group, part in zip(geometry.groups, geometry.parts, strict=True)
         ]
-        maps, taken = zip(*mixed, strict=True)
-        return take_rows(torch.cat(maps), geometry.inverse), torch.cat(taken).index_select(0, geometry.inverse)
-    size = Size(*as_bcft(own, time_axis).shape[1:])
+        maps, shares = zip(*mixed, strict=True)
+        return take_rows(torch.cat(maps), geometry.inverse), torch.cat(shares).index_select(0, geometry.inverse)
+    size = Size(*as_bcft(x, time_axis).shape[1:])
     weight = geometry.weight(size)
     # What is mixed has the order in memory of its weights, which is to be that of the map.
-    order = torch.channels_last if is_channels_last(own) else torch.contiguous_format
-    of_map = from_bcft(weight, own.ndim, time_axis).contiguous(memory_format=order)
+    order = torch.channels_last if is_channels_last(x) else torch.contiguous_format
+    of_map = from_bcft(weight, x.ndim, time_axis).contiguous(memory_format=order)
+    theirs = (~weight).float() if weight.dtype == torch.bool else (1 - weight).to(x.dtype).float()
+    taken = theirs.mean((1, 2)).expand(partner.shape[0], size.time).sum(1)
+    all_alike = isinstance(geometry, Constant | Patches) and not geometry.some_alone
+    if rows is None and all_alike and works_in_parts(x):
+        return lerp_partners(x, partner, (1 - of_map).to(x.dtype)), taken
+    own = x if rows is None else take_rows(x, rows)
+    others = take_rows(x, partner)
     if weight.dtype == torch.bool:
-        out, theirs = torch.where(of_map, own, partner), (~weight).float()
-    else:
-        out, theirs = geometry.interpolate(own, partner, of_map), (1 - weight).to(own.dtype).float()
-    return out, theirs.mean((1, 2)).expand(own.shape[0], size.time).sum(1)
+        return torch.where(of_map, own, others), taken
+    return geometry.interpolate(own, others, of_map), taken

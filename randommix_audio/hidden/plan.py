@@ -8,7 +8,7 @@ from torch import Tensor
 
 from randommix_audio import targets
 from randommix_audio.geometry import Size, Untouched
-from randommix_audio.hidden.maps import as_bcft, frames_of_map, mix_map, on_map, take_rows, time_axis_of
+from randommix_audio.hidden.maps import as_bcft, frames_of_map, mix_map, on_map, time_axis_of
 from randommix_audio.plan import MixedTargets, MixPlan
 from randommix_audio.sequences import MixedRows
 
@@ -128,7 +128,7 @@ class HiddenPlan(MixedTargets):
         size = Size(*as_bcft(x, axis).shape[1:])
         time = self._drawn_for.shape[3]
         geometry = on_map(self.plan.geometry, size.time, time)
-        mixed, taken = mix_map(geometry, x, take_rows(x, self.sources[1]), axis)
+        mixed, taken = mix_map(geometry, x, self.sources[1], axis)
         lengths = self.plan.lengths
         valid = size.time if lengths is None else frames_of_map(lengths, size.time, time).clamp(min=1)
         partners = (taken / valid).clamp(0, 1)
