@@ -102,7 +102,7 @@ def _total(answer: requests.Response) -> int:
     return int(total) if total.isdigit() else -1
 
 
-def fetch(urls: Sequence[str], folder: Path, sha256: str | None, progress: bool = True, pause: float = 1.0) -> Path:
+def fetch(urls: Sequence[str], folder: Path, known_hash: str | None, progress: bool = True, pause: float = 1.0) -> Path:
     """Download a file from the first of its addresses that answers, and check it.
 
     A stopped download goes on when called again; a file that is there and right is not fetched again.
@@ -110,7 +110,7 @@ def fetch(urls: Sequence[str], folder: Path, sha256: str | None, progress: bool 
     Args:
         urls: addresses of the same file.
         folder: where it goes, under the last part of its address.
-        sha256: the hash it must have; None accepts any.
+        known_hash: the SHA-256 it must have, or `md5:` and its MD5 where no other was published; None accepts any.
         progress: show a bar.
         pause: seconds before a cut connection is opened again.
 
@@ -120,16 +120,17 @@ def fetch(urls: Sequence[str], folder: Path, sha256: str | None, progress: bool 
     folder.mkdir(parents=True, exist_ok=True)
     pooch.get_logger().setLevel("WARNING")
     name = urls[0].rsplit("/", 1)[-1]
+    known = known_hash if known_hash is None or ":" in known_hash else f"sha256:{known_hash}"
     failures = []
     for url in urls:
         downloader = ResumingDownloader(folder / f"{name}.part", progress=progress, pause=pause)
-        known = f"sha256:{sha256}" if sha256 else None
         try:
             return Path(pooch.retrieve(url, known, fname=name, path=folder, downloader=downloader))
         except requests.exceptions.RequestException as error:
             failures.append(f"{url}: {_why(error)}")
         except ValueError:
-            raise DownloadError(f"{url}: what came does not have the expected SHA-256; try again later") from None
+            kind = "MD5" if known and known.startswith("md5:") else "SHA-256"
+            raise DownloadError(f"{url}: what came does not have the expected {kind}; try again later") from None
     raise DownloadError(f"cannot download {name} ({'; '.join(failures)})")
 
 
