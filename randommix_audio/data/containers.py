@@ -15,7 +15,7 @@ _OGG_PAGE_LIMIT = 27 + 255 + 255 * 255
 _MAX_CHUNKS = 10_000
 
 
-def missing_bytes(path: str | os.PathLike[str]) -> int:
+def missing_bytes(file: str | os.PathLike[str] | BinaryIO) -> int:
     """Bytes that the header promises and the file lacks; 0 for a whole file or a container not known here.
 
     Known are RIFF, RIFX and RF64 WAV, AIFF and AIFC, AU, W64, CAF, and Ogg (whose last page says how long it
@@ -26,22 +26,29 @@ def missing_bytes(path: str | os.PathLike[str]) -> int:
     Raises:
         OSError: the file cannot be opened or read.
     """
-    size = os.path.getsize(path)
-    with open(path, "rb") as stream:
-        head = stream.read(40)
-        if head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE":
-            return _missing_in_wav(stream, size, head)
-        if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
-            return _missing_in_chunk(stream, size, b"SSND", ">")
-        if head[:4] == b".snd" and len(head) >= 24:
-            offset, claimed = struct.unpack(">II", head[4:12])
-            return 0 if claimed == _UNKNOWN_32 else max(0, offset + claimed - size)
-        if head[:16] == _W64_RIFF:
-            return _missing_in_w64(stream, size)
-        if head[:4] == b"caff":
-            return _missing_in_caf(stream, size)
-        if head[:4] == b"OggS":
-            return _missing_in_ogg(stream, size)
+    if isinstance(file, (str, os.PathLike)):
+        with open(file, "rb") as stream:
+            return _missing(stream)
+    return _missing(file)
+
+
+def _missing(stream: BinaryIO) -> int:
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    head = stream.read(40)
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE":
+        return _missing_in_wav(stream, size, head)
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return _missing_in_chunk(stream, size, b"SSND", ">")
+    if head[:4] == b".snd" and len(head) >= 24:
+        offset, claimed = struct.unpack(">II", head[4:12])
+        return 0 if claimed == _UNKNOWN_32 else max(0, offset + claimed - size)
+    if head[:16] == _W64_RIFF:
+        return _missing_in_w64(stream, size)
+    if head[:4] == b"caff":
+        return _missing_in_caf(stream, size)
+    if head[:4] == b"OggS":
+        return _missing_in_ogg(stream, size)
     return 0
 
 

@@ -4,6 +4,7 @@ Whatever is wrong with a file, `info` and `read` raise `AudioError`, which names
 Files are decoded in blocks until they end, so a header that claims a gigabyte costs nothing.
 """
 
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -98,6 +99,7 @@ def read(
     duration: float | None = None,
     mono: bool = True,
     dtype: Literal["float32", "int16"] = "float32",
+    content: bytes | None = None,
 ) -> tuple[np.ndarray, int]:
     """Samples of an audio file, or of a segment of it, at the rate asked for.
 
@@ -109,6 +111,8 @@ def read(
         mono: average the channels.
         dtype: "float32" with full scale at 1, or "int16": the very samples of a 16 bit file; anything else
             is scaled by 32768, rounded and clipped.
+        content: the bytes of the file where they are in memory, as a member of an archive; `path` is then only
+            what errors call it.
 
     Returns:
         (samples,) if mono, else (channels, samples), and the sample rate. All samples are finite.
@@ -120,7 +124,7 @@ def read(
         ValueError: start, duration, sample_rate or dtype make no sense.
     """
     _check_arguments(sample_rate, start, duration, dtype)
-    with _open(path) as file:
+    with _open(path, content) as file:
         rate = file.samplerate
         wanted = None if duration is None else max(1, round(duration * rate))
         first = round(start * rate)
@@ -154,19 +158,15 @@ def _check_arguments(sample_rate: int | None, start: float, duration: float | No
         raise ValueError(f"sample_rate must be {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz, not {sample_rate}")
 
 
-def _open(path: PathLike) -> soundfile.SoundFile:
+def _open(path: PathLike, content: bytes | None = None) -> soundfile.SoundFile:
     """The opened file, its header checked."""
     try:
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            raise AudioError(path, "is a folder, not an audio file")
-        if not stat.S_ISREG(status.st_mode):  # a pipe would block for ever
-            raise AudioError(path, "is not a regular file")
-        if status.st_size == 0:
+        size = _size(path) if content is None else len(content)
+        if size == 0:
             raise AudioError(path, "is empty (0 bytes)")
-        if lack := missing_bytes(path):
+        if lack := missing_bytes(path if content is None else io.BytesIO(content)):
             raise AudioError(path, f"is cut short: {lack} bytes less than its header claims")
-        file = _open_by_content(path)
+        file = _open_by_content(path) if content is None else _SequentialFile(io.BytesIO(content))
     except FileNotFoundError:
         raise AudioError(path, "no such file") from None
     except OSError as error:
@@ -177,6 +177,16 @@ def _open(path: PathLike) -> soundfile.SoundFile:
         file.close()
         raise AudioError(path, f"its header claims a sample rate of {file.samplerate} Hz")
     return file
+
+
+def _size(path: PathLike) -> int:
+    """Bytes of a regular file."""
+    status = os.stat(path)
+    if stat.S_ISDIR(status.st_mode):
+        raise AudioError(path, "is a folder, not an audio file")
+    if not stat.S_ISREG(status.st_mode):  # a pipe would block for ever
+        raise AudioError(path, "is not a regular file")
+    return status.st_size
 
 
 def _open_by_content(path: PathLike) -> soundfile.SoundFile:

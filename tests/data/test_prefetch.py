@@ -1,0 +1,189 @@
+"""Batches that are prepared ahead: in which order, by whom, and how many at once. CUDA itself is not needed."""
+
+import gc
+import weakref
+from collections import namedtuple
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import randommix_audio as rma
+from randommix_audio.data import Prefetch
+from randommix_audio.data.prefetch import CudaSide, run_ahead, tensors
+
+
+class Diary:
+    """A side that writes down what is asked of it."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def prepare(self, batch: Any, transform: Any) -> tuple[Any, str]:
+        self.lines.append(f"prepare {batch}")
+        return transform(batch), f"ready {batch}"
+
+    def hand_over(self, made: Any, ready: str) -> None:
+        self.lines.append(f"hand over {made}, {ready}")
+
+
+@dataclass
+class Pair:
+    wave: Tensor
+    name: str
+
+
+Both = namedtuple("Both", "x y")
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_batches_of_any_structure_arrive_on_the_device(device):
+    batches = [Pair(torch.ones(2), "a"), {"x": [torch.ones(3)], "n": 1}, Both(torch.ones(1), None), (torch.ones(4),)]
+    pair, mapping, both, single = Prefetch(batches, device)
+    assert {x.device.type for x in (pair.wave, mapping["x"][0], both.x, single[0])} == {device}
+    assert (pair.name, mapping["n"], both.y, type(both)) == ("a", 1, None, Both)
+
+
+def test_the_transform_runs_without_gradients_once_for_each_batch_in_order():
+    seen = []
+
+    def transform(x: Tensor) -> Tensor:
+        seen.append((int(x), torch.is_grad_enabled()))
+        return x + 1
+
+    made = list(Prefetch([torch.tensor(i) for i in range(5)], "cpu", transform))
+    assert [int(x) for x in made] == [1, 2, 3, 4, 5]
+    assert seen == [(i, False) for i in range(5)]
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 3, 9])
+def test_the_next_batches_are_prepared_before_one_is_handed_over(ahead):
+    side = Diary()
+    arriving = run_ahead("abcd", side, str.upper, ahead)
+    assert next(arriving) == "A"
+    assert side.lines == [*(f"prepare {x}" for x in "abcd"[:ahead]), "hand over A, ready a"]
+    assert list(arriving) == ["B", "C", "D"]
+    assert [line for line in side.lines if line[0] == "h"] == [f"hand over {x.upper()}, ready {x}" for x in "abcd"]
+    assert len(side.lines) == 8
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_at_most_so_many_batches_are_alive(ahead):
+    class Thing:
+        pass
+
+    alive: weakref.WeakSet[Thing] = weakref.WeakSet()
+    most = 0
+
+    def things() -> Any:
+        nonlocal most
+        for _ in range(10):
+            thing = Thing()
+            alive.add(thing)
+            most = max(most, len(alive))
+            yield thing
+            del thing
+
+    for _thing in run_ahead(things(), Diary(), lambda thing: thing, ahead):
+        assert len(alive) <= ahead + 1  # here, and one that the source of this test holds until it is asked again
+    assert most <= ahead + 1  # with the one that the loop holds
+    del _thing
+    gc.collect()
+    assert not alive
+
+
+def test_an_error_of_the_loader_comes_through_and_leaving_early_ends_the_loader():
+    ended = []
+
+    def failing() -> Any:
+        try:
+            yield torch.zeros(1)
+            raise OSError("the disk is gone")
+        finally:
+            ended.append(True)
+
+    for make in (lambda: iter(Prefetch(failing(), "cpu")), lambda: run_ahead(failing(), Diary(), lambda x: x, 1)):
+        with pytest.raises(OSError, match="the disk is gone"):
+            list(make())
+        arriving = make()
+        next(arriving)
+        del arriving
+    assert ended == [True] * 4
+
+
+class FakeCuda:
+    """Streams that write down what waits for what; copies stay on the CPU."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.lines: list[str] = []
+        self.now = "model"
+        patch.setattr(torch.cuda, "Stream", lambda device: self.stream("side"))
+        patch.setattr(torch.cuda, "current_stream", lambda device: self.stream("model"))
+        patch.setattr(torch.cuda, "stream", self.inside)
+        patch.setattr(Tensor, "is_pinned", lambda x: False)
+        patch.setattr(Tensor, "is_cuda", True)
+        patch.setattr(Tensor, "pin_memory", lambda x: self.note("pin", x))
+        patch.setattr(Tensor, "record_stream", lambda x, stream: self.note(f"keep for {stream.name}", x))
+
+    def note(self, line: str, x: Any = None) -> Any:
+        self.lines.append(line)
+        return x
+
+    def stream(self, name: str) -> Any:
+        class Stream:
+            wait_stream = staticmethod(lambda other: self.note(f"{name} waits for {other.name}"))
+            wait_event = staticmethod(lambda event: self.note(f"{name} waits for {event}"))
+            record_event = staticmethod(lambda: self.note(f"event on {name}", f"the event of {name}"))
+
+        Stream.name = name  # type: ignore[attr-defined]
+        return Stream()
+
+    @contextmanager
+    def inside(self, stream: Any) -> Any:
+        before, self.now = self.now, stream.name
+        yield
+        self.now = before
+
+
+def test_on_cuda_copy_and_transform_run_on_a_stream_that_the_model_s_waits_for(monkeypatch):
+    cuda = FakeCuda(monkeypatch)
+    side = CudaSide(torch.device("cpu"))
+    transform = lambda x: cuda.note(f"transform on {cuda.now}", (x + 1, {"kept": x}))  # noqa: E731
+    made, ready = side.prepare(torch.zeros(2), transform)
+    side.hand_over(made, ready)
+    assert cuda.lines == [
+        "side waits for model",
+        "pin",
+        "transform on side",
+        "event on side",
+        "model waits for the event of side",
+        "keep for model",
+        "keep for model",
+    ]
+    assert cuda.now == "model"
+
+
+def test_on_cuda_a_batch_that_is_on_the_device_already_is_refused(monkeypatch):
+    FakeCuda(monkeypatch)
+    with pytest.raises(ValueError, match="the loader puts batches onto meta itself; give it device='cpu'"):
+        CudaSide(torch.device("cpu")).prepare(torch.zeros(2, device="meta"), lambda x: x)
+
+
+def test_the_tensors_of_a_plan_are_found_and_objects_that_hide_some_are_refused():
+    x = torch.randn(4, 5, 7)
+    plan = rma.RandomMix(per="row").plan(x, lengths=torch.tensor([7, 3, 5, 7]))
+    found = {id(tensor) for tensor in tensors((x, plan))}
+    assert {id(x), id(plan.sources), id(plan.share), id(plan.lengths)} <= found
+    stored = [value for value in plan.state_dict().values() if isinstance(value, Tensor)]
+    assert len(found) >= len(stored)
+    with pytest.raises(TypeError, match="transform gives a Generator, whose tensors cannot be found"):
+        list(tensors([x, torch.Generator()]))
+
+
+def test_ahead_must_be_at_least_one():
+    with pytest.raises(ValueError, match="ahead must be at least 1, not 0"):
+        Prefetch([], "cpu", ahead=0)
