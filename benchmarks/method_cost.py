@@ -23,7 +23,8 @@ from benchmarks import timing
 from benchmarks.timing import Times, Work, ratio
 from randommix_audio.data import BankLoader, Task
 from randommix_audio.saliency import LossGradient
-from recipes.shared.preact_resnet import count_parameters, seeded
+from recipes.shared.models import seeded
+from recipes.shared.preact_resnet import count_parameters
 
 CLASSES, SIDE = 12, 32  # of random features: classes, bins, frames
 MANIFOLD_LAYERS, PATCHUP_LAYERS = ("input", "stages.1", "stages.3"), ("stem", "stages.1")

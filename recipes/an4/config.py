@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import randommix_audio as rma
 from recipes.shared.console import UserError
+from recipes.shared.options import Training
 from recipes.shared.spec_augment import SpecAugment
-from recipes.shared.trainer import Training
 
 SETTINGS = ("none", "mixup", "freq_cutmix", "randommix")
 MixerName = Literal["none", "mixup", "freq_cutmix", "randommix"]

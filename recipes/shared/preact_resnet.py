@@ -6,7 +6,8 @@ stage on, average pooling over what remains. Any height and width work.
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -48,7 +49,7 @@ class PreActBlock(nn.Module):
 
 
 class PreActResNet(nn.Module):
-    """A stem, four stages of pre-activation blocks, batch norm, ReLU, average pool, a linear layer.
+    """A stem, stages of pre-activation blocks, batch norm, ReLU, average pool, a linear layer.
 
     Args:
         num_classes: number of outputs.
@@ -56,6 +57,7 @@ class PreActResNet(nn.Module):
         width: channels of the first stage; the others have 2, 4 and 8 times as many. 64 is the paper's.
         blocks: blocks in each stage; (2, 2, 2, 2) is ResNet18.
         dropout: probability of dropping a pooled feature.
+        stem: channels of the first convolution; None takes the width.
 
     Raises:
         ValueError: for a width, number of classes or channels below 1.
@@ -66,16 +68,17 @@ class PreActResNet(nn.Module):
         num_classes: int,
         channels: int = 1,
         width: int = 64,
-        blocks: tuple[int, int, int, int] = (2, 2, 2, 2),
+        blocks: Sequence[int] = (2, 2, 2, 2),
         dropout: float = 0.0,
+        stem: int | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("num_classes", num_classes), ("channels", channels), ("width", width)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        self.stem = _conv3x3(channels, width)
+        inputs = width if stem is None else stem
+        self.stem = _conv3x3(channels, inputs)
         stages: list[nn.Module] = []
-        inputs = width
         for index, count in enumerate(blocks):
             outputs = width * 2**index
             for place in range(count):
@@ -105,10 +108,3 @@ def preact_resnet18(num_classes: int, channels: int = 1, width: int = 64, dropou
 def count_parameters(model: nn.Module) -> int:
     """Number of trainable values in the model."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-def seeded(seed: int, num_classes: int, channels: int = 1, width: int = 64, dropout: float = 0.0) -> PreActResNet:
-    """A PreAct-ResNet18 whose initial weights depend on the seed alone; torch's own random state is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return preact_resnet18(num_classes, channels, width, dropout)

@@ -24,6 +24,8 @@ CONFIG, RESULTS = "config.yaml", "results.json"
 
 # Options that may differ when a run goes on: they say where and how fast it runs, not what it computes.
 FREE = frozenset({"resume", "runs", "name", "device", "workers", "resident", "threads", "pictures"})
+# Options that came later, and what the runs before them were made with.
+ADDED = {"model": "preact_resnet18"}
 TIMES = ("seconds", "clips_per_second")
 
 
@@ -154,10 +156,10 @@ def plain(value: Any) -> Any:
 def differing(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, Any, Any] | None:
     """The first option, with its two values, that changes what is computed; None where there is none.
 
-    An option that the code of the old run did not know yet was off.
+    An option that the code of the old run did not know yet was off, or as ADDED says.
     """
     for name in sorted(set(old) | set(new)):
-        was, now = old.get(name), new.get(name)
+        was, now = old.get(name, ADDED.get(name)), new.get(name)
         if name not in FREE and was != now and (name in old or now):
             return name, was, now
     return None

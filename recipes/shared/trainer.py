@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.distributed
@@ -26,63 +26,10 @@ import randommix_audio as rma
 from recipes.shared import records
 from recipes.shared.console import Progress, UserError
 from recipes.shared.optim import Average, learning_rate, make_optimizer
+from recipes.shared.options import Training
 
 LAST, BEST, METRICS, RESULTS = "last.ckpt", "best.ckpt", "metrics.jsonl", records.RESULTS
 PICTURED_STEPS = 3  # the first steps of a run whose input TensorBoard shows
-
-
-@dataclass
-class Training:
-    """How to train; every recipe has these options.
-
-    Args:
-        epochs: passes over the training set.
-        batch_size: rows of a batch, on each process.
-        optimizer: sgd or adamw.
-        lr: the highest learning rate.
-        momentum: momentum of sgd, beta1 of adamw.
-        nesterov: look ahead (sgd only).
-        weight_decay: pull of the weights towards 0.
-        decay_all: weight decay for biases and batch norm too.
-        schedule: cosine or constant.
-        warmup_epochs: epochs of linear rise of the learning rate.
-        clip_norm: upper limit of the gradient's norm; null for none.
-        label_smoothing: share of the target that is spread over all classes.
-        ema_decay: decay of the averaged weights, which are then the ones that count; null for none.
-        seed: of weights, order, augmentation and mixing.
-    """
-
-    epochs: int = 20
-    batch_size: int = 256
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: float = 0.05
-    momentum: float = 0.9
-    nesterov: bool = False
-    weight_decay: float = 5e-4
-    decay_all: bool = True
-    schedule: Literal["cosine", "constant"] = "cosine"
-    warmup_epochs: float = 0.0
-    clip_norm: float | None = None
-    label_smoothing: float = 0.0
-    ema_decay: float | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("lr", "weight_decay", "warmup_epochs", "seed"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in ("momentum", "label_smoothing", "ema_decay"):
-            if (value := getattr(self, name)) is not None and not 0 <= value < 1:
-                raise UserError(f"{name} must lie in [0, 1), got {value}")
-        if self.seed >= 2**63:
-            raise UserError(f"seed must be below 2^63, got {self.seed}")
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise UserError(f"clip_norm must be above 0, or null for none, got {self.clip_norm}")
-        if self.warmup_epochs > self.epochs:
-            raise UserError(f"warmup_epochs must be at most epochs, {self.epochs}, got {self.warmup_epochs}")
 
 
 @dataclass

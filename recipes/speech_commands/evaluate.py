@@ -12,9 +12,10 @@ from torch import Tensor
 
 from randommix_audio.data import BankLoader, Entries, Task
 from recipes.shared import console, records, scores
+from recipes.shared.classifier import judge
 from recipes.shared.console import UserError
 from recipes.shared.devices import make_fabric
-from recipes.speech_commands.recogniser import Recogniser, judge, load
+from recipes.speech_commands.recogniser import Recogniser, load
 
 
 @dataclass
@@ -93,10 +94,10 @@ def evaluate(options: Options) -> dict[str, Any]:
     entries = task.split(options.split)
     if not len(entries):
         raise UserError(f"{data}: has no {options.split} clips")
-    matrix, loss = judge(model, batches(entries, options.batch_size, device), len(model.labels))
-    report = scores.report(matrix.cpu(), model.labels)
+    found = judge(model, batches(entries, options.batch_size, device), len(model.labels))
+    report = scores.report(found.matrix.cpu(), model.labels)
     about = {"checkpoint": options.checkpoint, "data": data, "split": options.split, "epoch": state["epoch"]}
-    return {**about, "commit": records.commit(), "loss": float(loss) / report["clips"], **report}
+    return {**about, "commit": records.commit(), "loss": float(found.loss) / report["clips"], **report}
 
 
 def main(argv: list[str] | None = None) -> None:

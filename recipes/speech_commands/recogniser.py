@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import randommix_audio as rma
-from recipes.shared import records, scores
+from recipes.shared import records
 from recipes.shared.console import UserError
-from recipes.shared.preact_resnet import preact_resnet18
-
-Batches = Iterable[tuple[Tensor, Tensor]]  # (waveforms or features, targets)
+from recipes.shared.models import make_model
 
 
 @dataclass(frozen=True)
@@ -31,6 +27,7 @@ class Shape:
         dropout: of the network.
         samples: length of the clips that it was trained on.
         pad: where shorter clips got zeros, "end" or "both".
+        model: architecture of the network.
     """
 
     labels: list[str]
@@ -40,6 +37,7 @@ class Shape:
     dropout: float
     samples: int
     pad: str = "end"
+    model: str = "preact_resnet18"
 
     def make_front_end(self) -> rma.LogMel:
         """The front end.
@@ -90,33 +88,6 @@ def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> tu
     if "shape" not in state:
         raise UserError(f"{path}: not a checkpoint of a keyword recogniser")
     shape = Shape(**state["shape"])
-    network = preact_resnet18(len(shape.labels), width=shape.width, dropout=shape.dropout)
+    network = make_model(len(shape.labels), width=shape.width, dropout=shape.dropout, model=shape.model)
     network.load_state_dict(state.get("average") or state["model"])
     return Recogniser(shape, network).to(device).eval(), state
-
-
-@torch.no_grad()
-def judge(model: nn.Module, batches: Batches, classes: int) -> tuple[Tensor, Tensor]:
-    """Run a model over labelled batches.
-
-    Args:
-        model: takes what the batches hold; put into eval mode here.
-        batches: pairs of inputs and (B,) targets.
-        classes: number of classes.
-
-    Returns:
-        (classes, classes) confusion counts, row = truth; and the sum of the cross entropies, a scalar. Both are on
-        the device of the targets; a split without clips gives zeros on the CPU.
-    """
-    model.eval()
-    matrix: Tensor | None = None
-    loss: Tensor | None = None
-    for inputs, target in batches:
-        logits = model(inputs).float()
-        counted = scores.confusion(logits.argmax(1), target, classes)
-        lost = F.cross_entropy(logits, target, reduction="sum")
-        matrix = counted if matrix is None else matrix + counted
-        loss = lost if loss is None else loss + lost
-    if matrix is None or loss is None:
-        return torch.zeros(classes, classes, dtype=torch.long), torch.zeros(())
-    return matrix, loss

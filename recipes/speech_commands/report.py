@@ -11,8 +11,8 @@ from typing import Any, Literal
 from data_prep.command import one_line
 from recipes.shared import console, records
 from recipes.shared.console import UserError
+from recipes.shared.options import MixerName
 from recipes.shared.records import RESULTS
-from recipes.speech_commands.config import MixerName
 
 MIXING = {  # options that a table compares
     *("mixer", "mixer_args", "candidates", "weights", "mix_silence"),
@@ -118,7 +118,7 @@ def common(result: dict[str, Any]) -> dict[str, Any]:
     named = {name: result.get(name) for name in ("labels", "clips", "width", "epochs", "preset", "data")}
     task = result.get("task") or {}
     named["task"] = task.get("settings")
-    options = result.get("config") or {}
+    options = records.ADDED | result["config"] if result.get("config") else {}
     known = {name: value for name, value in named.items() if value is not None}
     return known | {name: options[name] for name in sorted(options.keys() - records.FREE - {"seed", "data"} - MIXING)}
 

@@ -16,8 +16,9 @@ import randommix_audio as rma
 from randommix_audio.data import Task
 from recipes.shared import console, records
 from recipes.shared.console import UserError
+from recipes.shared.mixing import make_mixer
 from recipes.shared.trainer import RESULTS, refuse_other_data
-from recipes.speech_commands.config import Config, make_mixer
+from recipes.speech_commands.config import Config
 from recipes.speech_commands.job import data_digest
 
 PROGRAM = "python -m recipes.speech_commands.sweep"

@@ -14,9 +14,11 @@ from randommix_audio.data import Task
 from recipes.shared import console, records
 from recipes.shared.console import UserError
 from recipes.shared.devices import make_fabric
-from recipes.shared.preact_resnet import preact_resnet18, seeded
+from recipes.shared.mixing import make_mixer
+from recipes.shared.models import seeded
+from recipes.shared.preact_resnet import preact_resnet18
 from recipes.shared.trainer import Moment, Trainer
-from recipes.speech_commands.config import Config, make_mixer
+from recipes.speech_commands.config import Config
 from recipes.speech_commands.job import KeywordJob
 from tests.recipes.conftest import SMALL, run_here, run_twice
 from tests.recipes.test_resume import equal

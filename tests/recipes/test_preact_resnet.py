@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from recipes.shared.preact_resnet import count_parameters, preact_resnet18, seeded
+from recipes.shared.models import seeded
+from recipes.shared.preact_resnet import count_parameters, preact_resnet18
 
 
 def test_width_64_has_the_11_17_million_parameters_of_the_paper():
