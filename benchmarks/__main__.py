@@ -11,7 +11,7 @@ import pkgutil
 import sys
 from pathlib import Path
 
-SPEED = ("mixing_speed", "logmel_speed", "method_cost")
+SPEED = ("mixing_speed", "logmel_speed", "growth", "method_cost", "training", "feeding")
 """What runs without a name."""
 
 
