@@ -131,7 +131,7 @@ def read_members(root: Path, archive: Archive, mirrors: Sequence[str], progress:
         path = fetch(urls, root, f"md5:{archive.md5}", progress)
     found: dict[str, bytes] = {}
     try:
-        with tarfile.open(path) as tar:
+        with tarfile.open(path, "r:gz") as tar:
             for member in tar:
                 name = member.name.removeprefix("./").removeprefix(f"{archive.folder}/")
                 stream = tar.extractfile(member) if member.isreg() and name in wanted else None
