@@ -98,7 +98,7 @@ def gradient_sign(
     if not x.is_floating_point():
         raise ValueError(f"x must be floating point to have a gradient, got {x.dtype}")
     # Callers sit in no_grad or inference_mode as a rule, and there is no gradient in either.
-    with torch.inference_mode(False), torch.enable_grad(), _evaluating(model):
+    with torch.inference_mode(False), torch.enable_grad(), evaluating(model):
         point = x.detach().clone().requires_grad_(True)
         (gradient,) = torch.autograd.grad(loss(model(point), target.clone(), reduction="sum"), point)
     return gradient.sign()
@@ -117,7 +117,7 @@ def stepped(x: Tensor, direction: Tensor, eps: float, *, low: float | None = 0.0
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Eval mode for the time being; every module gets its own mode back, frozen ones too."""
     modes = {module: module.training for module in model.modules()}
     model.eval()

@@ -52,6 +52,12 @@ def normals(keys: Tensor, count: int) -> Tensor:
     return torch.cat([radius * angle.cos(), radius * angle.sin_()], dim=1)[:, :count]
 
 
+def integers(keys: Tensor, count: int, limit: Tensor | int) -> Tensor:
+    """(B, count) long numbers, uniform in 0 .. limit - 1; limit is a number of at most 2^24 or (B,) of them."""
+    limit = limit[:, None] if isinstance(limit, Tensor) else limit
+    return (uniforms(keys, count).double() * limit).long()
+
+
 def _bits(keys: Tensor, count: int) -> Tensor:
     steps = torch.arange(1, count + 1, device=keys.device) * _GOLDEN
     return _mixed(keys[:, None] + steps)
