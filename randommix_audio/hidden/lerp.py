@@ -37,19 +37,22 @@ class _LerpPartners(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, partner: Tensor, theirs: Tensor) -> Tensor:
         ctx.save_for_backward(partner, theirs)
-        out = torch.empty_like(x)
-        for part in row_slices(x):
-            gathered = torch.index_select(x, 0, partner[part], out=out[part])
-            torch.lerp(x[part], gathered, take_rows(theirs, part), out=gathered)
-        return out
+        return _lerp_rows(x, partner, theirs)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         partner, theirs = ctx.saved_tensors
         (gradient,) = gradients
-        of_own = gradient * (1 - theirs)
-        if is_tracked(gradient):  # the gradient itself is differentiated
-            return of_own.index_add(0, partner, gradient * theirs), None, None
-        for part in row_slices(gradient):
-            of_own.index_add_(0, partner[part], gradient[part] * take_rows(theirs, part))
-        return of_own, None, None
+        partner_of = partner.argsort()
+        each_once = torch.equal(partner[partner_of], torch.arange(len(partner)))
+        if each_once and theirs.shape[0] == 1 and not is_tracked(gradient):
+            return _lerp_rows(gradient.contiguous(), partner_of, theirs), None, None
+        return (gradient * (1 - theirs)).index_add(0, partner, gradient * theirs), None, None
+
+
+def _lerp_rows(x: Tensor, partner: Tensor, theirs: Tensor) -> Tensor:
+    out = torch.empty_like(x)
+    for part in row_slices(x):
+        gathered = torch.index_select(x, 0, partner[part], out=out[part])
+        torch.lerp(x[part], gathered, take_rows(theirs, part), out=gathered)
+    return out

@@ -10,18 +10,24 @@ from randommix_audio.geometry import in_place
 from randommix_audio.hidden.lerp import lerp_partners, works_in_parts
 
 
-def example(rows: int, alike: bool, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+def example(
+    rows: int, alike: bool, dtype: torch.dtype = torch.float64, paired: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(rows)
     x = torch.randn(rows, 3, 4, 5, generator=generator, dtype=dtype).requires_grad_()
-    partner = torch.randint(rows, (rows,), generator=generator)  # some rows are nobody's partner, some that of several
+    partner = torch.randperm(rows, generator=generator)
+    if not paired:  # some rows are nobody's partner, some that of several
+        partner = torch.randint(rows, (rows,), generator=generator)
     theirs = torch.rand(1 if alike else rows, 1, 4, 5, generator=generator, dtype=dtype)
     return x, partner, theirs
 
 
 @settings(deadline=None)
-@given(st.integers(1, 9), st.booleans(), st.integers(1, 4))
-def test_parts_have_the_values_and_gradients_of_the_whole(rows: int, alike: bool, rows_of_part: int) -> None:
-    x, partner, theirs = example(rows, alike)
+@given(st.integers(1, 9), st.booleans(), st.booleans(), st.integers(1, 4))
+def test_parts_have_the_values_and_gradients_of_the_whole(
+    rows: int, alike: bool, paired: bool, rows_of_part: int
+) -> None:
+    x, partner, theirs = example(rows, alike, paired=paired)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(in_place, "_CACHED_BYTES", rows_of_part * x[0].numel() * x.element_size())
         out = lerp_partners(x, partner, theirs)
