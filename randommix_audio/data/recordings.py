@@ -54,11 +54,15 @@ class Recording:
             longest: seconds after which reading may stop.
 
         Raises:
-            AudioError: it cannot be read, see `randommix_audio.data.read`.
+            AudioError: it cannot be read, see `randommix_audio.data.read`; also where its start or duration, or the
+                sample rate, make no sense.
         """
         content = None if self.member is None else self._content(self.member)
         duration = min((limit for limit in (self.duration, longest) if limit is not None), default=None)
-        return read(self.name, sample_rate, self.start, duration, dtype="int16", content=content)[0]
+        try:
+            return read(self.name, sample_rate, self.start, duration, dtype="int16", content=content)[0]
+        except ValueError as error:  # of start, duration or rate: in a worker nobody would know which recording's
+            raise AudioError(self.name, str(error)) from None
 
     def _content(self, member: Member) -> bytes:
         try:

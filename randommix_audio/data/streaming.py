@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .bank import row_length
+from .errors import BankError
 from .reading import AudioError
 from .recordings import Recording
 
@@ -73,7 +74,10 @@ class WaveDataset(Dataset):
 
     def __init__(self, recordings: Sequence[Recording], sample_rate: int = 16000, seconds: float | None = None) -> None:
         self.recordings, self.sample_rate, self.seconds = recordings, sample_rate, seconds
-        self.samples = None if seconds is None else row_length(seconds, sample_rate)
+        try:
+            self.samples = None if seconds is None else row_length(seconds, sample_rate)
+        except BankError as error:
+            raise ValueError(str(error)) from None
 
     def __len__(self) -> int:
         return len(self.recordings)

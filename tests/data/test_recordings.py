@@ -40,6 +40,13 @@ def test_a_segment_is_read_alone(tmp_path):
     assert len(Recording(tmp_path / "a.flac").wave(8000)) == 2000
 
 
+@pytest.mark.parametrize("wrong", [{"start": -1.0}, {"duration": 0.0}, {"start": float("nan")}, {"start": 9.0}])
+def test_a_segment_that_is_not_there_is_named_with_its_file(tmp_path, wrong):
+    soundfile.write(tmp_path / "a.flac", ramp(4000), 16000)
+    with pytest.raises(AudioError, match=r"a\.flac: (start|duration|holds)"):
+        Recording(tmp_path / "a.flac", **wrong).wave(16000)
+
+
 def test_a_manifest_names_files_beside_it_segments_and_targets(tmp_path):
     lines = [{"audio_filepath": "a.wav", "text": "yes", "duration": 0.5}, {"audio_filepath": "/b.wav", "offset": 2}]
     (tmp_path / "train.json").write_text("\n\n".join(map(json.dumps, lines)))
