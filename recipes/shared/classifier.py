@@ -49,6 +49,7 @@ class ClassifierJob:
     """
 
     channels = 1
+    tells_top = False  # whether scores name the top-5 accuracy
     steps_per_epoch: int
     rows_per_epoch: int
     about: dict[str, Any]
@@ -172,13 +173,13 @@ class ClassifierJob:
         found = Judged(*(value.to(self.fabric.device) for value in found))
         if self.fabric.world_size > 1:
             found = Judged(*(self.fabric.all_reduce(value, reduce_op="sum") for value in found))
-        report = scores.report(found.matrix.cpu(), self.labels)
-        return {"loss": float(found.loss) / report["clips"] if report["clips"] else None, **report}
+        return report_of(found, self.labels, self.tells_top)
 
     def validate(self, network: nn.Module) -> dict[str, float | None]:
         """What metrics.jsonl says of the validation set."""
         found = self.evaluate(network, "validation")
-        return {f"validation_{name}": found[name] for name in ("loss", "accuracy", "macro_accuracy")}
+        named = ("loss", "accuracy", "macro_accuracy", "top5_accuracy")
+        return {f"validation_{name}": found[name] for name in named if name in found}
 
 
 class Judged(NamedTuple):
@@ -193,6 +194,20 @@ class Judged(NamedTuple):
     matrix: Tensor
     loss: Tensor
     top: Tensor
+
+
+def report_of(found: Judged, labels: list[str], top: bool = False) -> dict[str, Any]:
+    """What `scores.report` says, with the mean loss and, of more than TOP classes, the top-5 accuracy where asked for.
+
+    Args:
+        found: sums over all rows.
+        labels: names of the classes.
+        top: whether to name the top-5 accuracy.
+    """
+    report = scores.report(found.matrix.cpu(), labels)
+    rows = report["clips"]
+    near = {"top5_accuracy": int(found.top) / rows if rows else None} if top and len(labels) > TOP else {}
+    return {"loss": float(found.loss) / rows if rows else None, **near, **report}
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import os
 import torch
 from lightning_fabric import Fabric
 
+from randommix_audio.data.loader import RESIDENT_SHARE
 from recipes.shared.console import UserError
 
 
@@ -51,3 +52,11 @@ def make_deterministic() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
+
+
+def fits(size: int, device: torch.device) -> bool:
+    """Whether data of so many bytes should lie on a device: a CUDA device with room for them beside a training."""
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return size < RESIDENT_SHARE * free

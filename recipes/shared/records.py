@@ -196,6 +196,24 @@ class MetricsLog:
             os.fsync(file.fileno())
 
 
+def place(given: str | None, default: Path) -> Path:
+    """Where a program is to write a file; refused before the work is done, not after.
+
+    Args:
+        given: what the user asked for; None takes the default.
+        default: beside a file that is read first.
+
+    Raises:
+        UserError: where the folder is missing, or the file is one.
+    """
+    out = default if given is None else Path(given)
+    if given is not None and not out.parent.is_dir():
+        raise UserError(f"{out.parent}: no such folder")
+    if out.is_dir():
+        raise UserError(f"{out}: is a folder; name a file")
+    return out
+
+
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """All lines of a metrics.jsonl.
 

@@ -52,3 +52,24 @@ def report(matrix: Tensor, labels: list[str]) -> dict[str, Any]:
         "per_class": per_class,
         "confusion": matrix.tolist(),
     }
+
+
+def table(report: dict[str, Any], rows: str = "clips") -> str:
+    """Scores of each class and of all, as lines of text.
+
+    Args:
+        report: of `report`, with the mean `loss`.
+        rows: what a row is called, in the plural.
+    """
+    wide = max(len(label) for label in [*report["labels"], "all (mean)"])
+    lines = [f"{'class':<{wide}}  {rows:>6}  recall %  precision %    F1 %"]
+    for label, row in report["per_class"].items():
+        cells = ["-" if row[k] is None else f"{100 * row[k]:.2f}" for k in ("recall", "precision", "f1")]
+        lines.append(f"{label:<{wide}}  {row['clips']:6d}  {cells[0]:>8}  {cells[1]:>11}  {cells[2]:>6}")
+    lines.append(f"{'all (mean)':<{wide}}  {report['clips']:6d}  {100 * report['macro_accuracy']:8.2f}")
+    top = f"top-5 {100 * report['top5_accuracy']:.2f} %, " if "top5_accuracy" in report else ""
+    lines.append(
+        f"accuracy {100 * report['accuracy']:.2f} % ({report['correct']} of {report['clips']} {rows}), "
+        f"{top}loss {report['loss']:.4f}"
+    )
+    return "\n".join(lines)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from randommix_audio.data import BankLoader, Entries, Task
 from recipes.shared import console, records, scores
-from recipes.shared.classifier import judge
+from recipes.shared.classifier import judge, report_of
 from recipes.shared.console import UserError
 from recipes.shared.devices import make_fabric
 from recipes.speech_commands.recogniser import Recogniser, load
@@ -43,21 +43,6 @@ def batches(entries: Entries, batch_size: int, device: torch.device) -> Iterator
     """The clips of a split in order, as (waveforms int16 (B, samples), targets (B,))."""
     for batch in BankLoader(entries, batch_size, device=device, shuffle=False, resident=False).epoch(0):
         yield batch.wave, batch.target
-
-
-def table(report: dict[str, Any]) -> str:
-    """Scores of each class and of all, as lines of text."""
-    wide = max(len(label) for label in [*report["labels"], "all (mean)"])
-    lines = [f"{'class':<{wide}}  clips  recall %  precision %    F1 %"]
-    for label, row in report["per_class"].items():
-        cells = ["-" if row[k] is None else f"{100 * row[k]:.2f}" for k in ("recall", "precision", "f1")]
-        lines.append(f"{label:<{wide}}  {row['clips']:5d}  {cells[0]:>8}  {cells[1]:>11}  {cells[2]:>6}")
-    lines.append(f"{'all (mean)':<{wide}}  {report['clips']:5d}  {100 * report['macro_accuracy']:8.2f}")
-    lines.append(
-        f"accuracy {100 * report['accuracy']:.2f} % ({report['correct']} of {report['clips']} clips), "
-        f"loss {report['loss']:.4f}"
-    )
-    return "\n".join(lines)
 
 
 def refuse_misfit(task: Task, data: str, model: Recogniser, checkpoint: str) -> None:
@@ -95,22 +80,18 @@ def evaluate(options: Options) -> dict[str, Any]:
     if not len(entries):
         raise UserError(f"{data}: has no {options.split} clips")
     found = judge(model, batches(entries, options.batch_size, device), len(model.labels))
-    report = scores.report(found.matrix.cpu(), model.labels)
     about = {"checkpoint": options.checkpoint, "data": data, "split": options.split, "epoch": state["epoch"]}
-    return {**about, "commit": records.commit(), "loss": float(found.loss) / report["clips"], **report}
+    return {**about, "commit": records.commit(), **report_of(found, model.labels)}
 
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     options, _ = console.parse(Options, "python -m recipes.speech_commands.evaluate", argv)
     checkpoint = Path(options.checkpoint)
-    out = Path(options.out or checkpoint.with_name(f"evaluation-{checkpoint.stem}-{options.split}.json"))
-    if options.out and not out.parent.is_dir():
-        raise UserError(f"{out.parent}: no such folder")
-    if out.is_dir():
-        raise UserError(f"{out}: is a folder; name a file")
+    beside = checkpoint.with_name(f"evaluation-{checkpoint.stem}-{options.split}.json")
+    out = records.place(options.out, beside)
     report = evaluate(options)
-    print(table(report), flush=True)
+    print(scores.table(report), flush=True)
     records.write_json(out, report)
     print(f"scores: {out}")
 

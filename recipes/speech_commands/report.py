@@ -179,9 +179,17 @@ def spread(scores: Sequence[float | None]) -> str:
     return mean if len(values) < 2 else f"{mean} ± {100 * statistics.stdev(values):.2f}"
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
-    options, _ = console.parse(Options, "python -m recipes.speech_commands.report", argv, positional="folders")
+def main(
+    argv: list[str] | None = None, program: str = "python -m recipes.speech_commands.report", rows: str = "clips"
+) -> None:
+    """Command line, also that of other recipes for classifiers.
+
+    Args:
+        argv: arguments; None takes those of the process.
+        program: how it is called.
+        rows: what a row is called, in the plural.
+    """
+    options, _ = console.parse(Options, program, argv, positional="folders")
     runs, missing = read_runs(options.folders)
     if not runs:
         raise UserError("none of the folders holds a results.json")
@@ -189,7 +197,7 @@ def main(argv: list[str] | None = None) -> None:
     test = anyone[options.model]["test"]
     commits = sorted({result["commit"] for same in runs.values() for result in same.values()})
     print(
-        f"Accuracy in percent of the {options.model} checkpoint, {test['clips']} test clips, width {anyone['width']}, "
+        f"Accuracy in percent of the {options.model} checkpoint, {test['clips']} test {rows}, width {anyone['width']}, "
         f"{anyone['epochs']} epochs, commit {', '.join(commits)}; ± after a mean is the standard deviation over seeds, "
         "after a difference half the width of the 95 % interval of the paired differences.\n"
     )

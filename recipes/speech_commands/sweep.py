@@ -2,154 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
-from typing import NoReturn
-
-import randommix_audio as rma
 from randommix_audio.data import Task
-from recipes.shared import console, records
-from recipes.shared.console import UserError
-from recipes.shared.mixing import make_mixer
-from recipes.shared.trainer import RESULTS, refuse_other_data
+from recipes.shared import console, sweep
 from recipes.speech_commands.config import Config
 from recipes.speech_commands.job import data_digest
 
-PROGRAM = "python -m recipes.speech_commands.sweep"
-
-
-class Parser(argparse.ArgumentParser):
-    """Tells a mistake in one line, as all programs here do."""
-
-    def error(self, message: str) -> NoReturn:
-        """See argparse."""
-        raise UserError(f"{message} (try --help)")
-
-
-def arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """Options of the sweep, and all others, which go to `train` as they are."""
-    parser = Parser(
-        prog=PROGRAM,
-        description="Train every mixer with every seed: what is finished is skipped, what was stopped goes on, what is "
-        "missing is run. All other options go to recipes.speech_commands.train.",
-        allow_abbrev=False,
-    )
-    known = ", ".join(rma.MIXERS)
-    parser.add_argument(
-        "--mixers", nargs="+", default=["none", "randommix"], help=f"of {known} (default: none randommix)"
-    )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds (default: 0 1 2)")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, sharing the cores (default: 1)")
-    options, rest = parser.parse_known_args(argv)
-    if options.jobs < 1:
-        raise UserError(f"jobs must be at least 1, got {options.jobs}")
-    if any(word.split("=")[0] == "--name" for word in rest):
-        raise UserError("leave --name out: every run of a sweep has a name of its own")
-    return options, rest
-
-
-class Sweep:
-    """Starts runs, at most `jobs` at a time, seed by seed so that pairs are complete early.
-
-    Args:
-        options: of the command line.
-        rest: what goes to `train`.
-
-    Raises:
-        UserError: for options that `train` would refuse, and folders that hold other runs.
-        BankError: where there is no prepared corpus.
-    """
-
-    def __init__(self, options: argparse.Namespace, rest: list[str]) -> None:
-        self.threads = max(1, (os.cpu_count() or 1) // options.jobs)
-        self.jobs = options.jobs
-        self.waiting: list[tuple[Path, list[str]]] = []
-        self.folders: list[Path] = []
-        data = ""
-        for seed in options.seeds:
-            for mixer in options.mixers:
-                own = [*rest, f"--mixer={mixer}", f"--seed={seed}", "--resume=auto"]
-                config, configuration = console.parse(Config, "python -m recipes.speech_commands.train", own)
-                make_mixer(config)
-                name = dataclasses.replace(config, name=None).run_name(configuration)  # a file's name is for one run
-                folder = Path(config.runs) / name
-                if folder in self.folders:
-                    continue
-                data = data or data_digest(Task.open(config.data))
-                self.folders.append(folder)
-                if records.state_of(folder, config.plain()) == "finished":
-                    refuse_other_data(folder, records.read_json(folder / RESULTS), {"data": data})
-                    continue
-                own.append(f"--name={name}")
-                if config.threads is None:
-                    own.append(f"--threads={self.threads}")
-                self.waiting.append((folder, own))
-        self.running: dict[Path, subprocess.Popen[bytes]] = {}
-        self.failed: list[Path] = []
-
-    def run(self) -> None:
-        """Run all, and say what became of each."""
-        print(f"{len(self.folders)} runs, {len(self.folders) - len(self.waiting)} finished", flush=True)
-        before = signal.signal(signal.SIGTERM, _interrupted)  # else the runs would go on without their sweep
-        try:
-            while self.waiting or self.running:
-                while self.waiting and len(self.running) < self.jobs:
-                    self._start(*self.waiting.pop(0))
-                time.sleep(0.2)
-                for folder in [f for f, process in self.running.items() if process.poll() is not None]:
-                    self._end(folder, self.running.pop(folder).returncode)
-        except BaseException:
-            for process in self.running.values():
-                process.terminate()
-            for process in self.running.values():
-                process.wait()
-            raise
-        finally:
-            signal.signal(signal.SIGTERM, before)
-
-    def _start(self, folder: Path, own: list[str]) -> None:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        log = folder.parent / f"{folder.name}.log"
-        environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}
-        with open(log, "ab") as out:
-            self.running[folder] = subprocess.Popen(
-                [sys.executable, "-m", "recipes.speech_commands.train", *own],
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env=environment,
-            )
-        print(f"started {folder} (log: {log})", flush=True)
-
-    def _end(self, folder: Path, code: int) -> None:
-        if code == 0 and (folder / RESULTS).is_file():
-            results = records.read_json(folder / RESULTS)
-            accuracy = results["last"]["test"]["accuracy"]
-            said = "no test clips" if accuracy is None else f"test accuracy {100 * accuracy:.2f} %"
-            print(f"finished {folder}: {said}, {results['seconds']:.0f} s", flush=True)
-            return
-        log = folder.parent / f"{folder.name}.log"
-        lines = log.read_text(errors="replace").strip().splitlines()
-        self.failed.append(folder)
-        print(f"failed {folder} (exit code {code}): {lines[-1] if lines else 'no output'}", flush=True)
-
-
-def _interrupted(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
+SWEPT = sweep.Swept("recipes.speech_commands", Config, lambda config: data_digest(Task.open(config.data)))
 
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    sweep = Sweep(*arguments(argv))
-    sweep.run()
-    if sweep.failed:
-        raise UserError(f"{len(sweep.failed)} of {len(sweep.folders)} runs failed; the same command tries them again")
-    print("table: python -m recipes.speech_commands.report " + " ".join(map(str, sweep.folders)))
+    sweep.main(SWEPT, argv)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import pytest
 
 import randommix_audio as rma
 from recipes.shared.console import UserError
+from recipes.shared.sweep import Sweep
+from recipes.shared.sweep import arguments as parse
 from recipes.speech_commands import report, sweep
 from tests.recipes.conftest import SMALL, run, run_here
 
@@ -86,9 +88,13 @@ def test_how_mixers_look_at_the_model_may_differ_in_one_table_but_not_within_one
         report.main([*folders, result(tmp_path / "c", "patchup", 1, 0.9, **one)])
 
 
+def sweep_of(*arguments: str) -> Sweep:
+    return Sweep(sweep.SWEPT, *parse(sweep.SWEPT, list(arguments)))
+
+
 def test_a_sweep_takes_every_mixer(task_folder, tmp_path):
     rest = [f"--data={task_folder}", f"--runs={tmp_path}", *SMALL]
-    made = sweep.Sweep(*sweep.arguments(["--mixers", *rma.MIXERS, "--seeds", "0", *rest]))
+    made = sweep_of("--mixers", *rma.MIXERS, "--seeds", "0", *rest)
     assert [folder.name for folder, _ in made.waiting] == [f"{mixer}-w4-s0" for mixer in rma.MIXERS]
 
 
@@ -124,7 +130,7 @@ def test_a_sweep_takes_no_run_of_other_options_or_other_data_for_its_own(task_fo
 def test_a_sweep_names_its_runs_itself_and_runs_none_twice(task_folder, tmp_path):
     (tmp_path / "conf.yaml").write_text("name: demo\nepochs: 1\n")
     rest = [f"--config={tmp_path / 'conf.yaml'}", f"--data={task_folder}", f"--runs={tmp_path}", *SMALL]
-    made = sweep.Sweep(*sweep.arguments(["--mixers", "none", "fmix", "none", "--seeds", "0", "0", *rest]))
+    made = sweep_of("--mixers", "none", "fmix", "none", "--seeds", "0", "0", *rest)
     assert [folder.name for folder, _ in made.waiting] == ["conf-none-w4-s0", "conf-fmix-w4-s0"]
     assert "--name=conf-none-w4-s0" in made.waiting[0][1]
     with pytest.raises(UserError, match="leave --name out"):

@@ -1,0 +1,204 @@
+"""Image files in train/<class>/ and val/<class>/, for sets of the size of ImageNet: nothing is prepared or kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from data_prep.command import one_line
+from recipes.images.batch import Batch
+from recipes.images.config import Config
+from recipes.shared.console import UserError
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif")
+FOLDERS = {"train": "train", "test": "val"}
+MARGIN = 256 / 224  # the usual test crop of ImageNet: 224 out of the middle of an image whose short side is 256
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
+
+
+def read_image(path: str | Path) -> Tensor:
+    """The pixels of an image file as (3, H, W) uint8, RGB.
+
+    Raises:
+        UserError: where it is no image.
+        OSError: where it cannot be read.
+    """
+    from torchvision.io import ImageReadMode, decode_image
+    from torchvision.transforms.v2.functional import to_dtype
+
+    data = Path(path).read_bytes()
+    try:
+        coded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        image = decode_image(coded, mode=ImageReadMode.RGB, apply_exif_orientation=True)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{path}: not a readable image ({', '.join(ENDINGS)})") from error
+    if image.ndim == 4:  # a moving picture
+        image = image[0]
+    return to_dtype(image, torch.uint8, scale=True)  # some PNG files have 16 bits
+
+
+def middle(image: Tensor, size: int, margin: float) -> Tensor:
+    """Resize an image and cut its middle out: what a model is tested on.
+
+    Args:
+        image: (3, H, W) uint8.
+        size: height and width of the result.
+        margin: the short side is resized to size * margin first; 1 shows all of it.
+
+    Returns:
+        (3, size, size) uint8.
+    """
+    from torchvision.transforms.v2.functional import center_crop, resize
+
+    short = round(size * margin)
+    if min(image.shape[1:]) != short:
+        image = resize(image, [short], antialias=True)
+    return center_crop(image, [size, size])
+
+
+class ImageFiles:
+    """A folder of image files as a `sources.Source`.
+
+    Args:
+        folder: holds train/<class>/ and val/<class>/.
+        config: the options; `image_size`, `augment.area`, `seed` and `workers` count here.
+        device: where the batches go.
+
+    Raises:
+        UserError: where a class has no images, or both splits have other classes.
+    """
+
+    margin, mean, std = MARGIN, MEAN, STD
+    cropped = True
+
+    def __init__(self, folder: Path, config: Config, device: torch.device) -> None:
+        self.size, self.device, self.workers = config.image_size, device, config.workers
+        found = {split: _files(folder / name) for split, name in FOLDERS.items()}
+        self.labels, files = found["train"]
+        if found["test"][0] != self.labels:
+            other = sorted(set(self.labels) ^ set(found["test"][0]))
+            raise UserError(f"{folder}: train and val have other classes ({', '.join(other[:3])})")
+        self.files = {"train": files, "test": found["test"][1]}
+        self.counts = {"train": len(files), "validation": 0, "test": len(self.files["test"])}
+        self.metadata: dict[str, Any] = {"settings": {"image_size": self.size}}
+        self.digest = _digest(folder, self.labels, self.files)
+        self.crops = _Crops(files, self.size, config.augment.area, config.seed)
+        self.order = _Order()
+        self._loader: DataLoader | None = None
+
+    def train(self, epoch: int, rows: list[Tensor]) -> Iterator[Batch]:
+        """Random crops of random shapes, each drawn from (seed, epoch, row) alone."""
+        if self._loader is None:
+            self._loader = self._workers(self.crops, self.order)
+        self.order.items = [(epoch, some) for some in rows]
+        yield from self._arriving(self._loader)
+
+    def read(self, split: str, rows: Tensor, batch_size: int) -> Iterator[Batch]:
+        """The middle of each image."""
+        if len(rows) == 0:
+            return
+        middles = _Middles(self.files[split], self.size, self.margin)
+        yield from self._arriving(self._workers(middles, _Order(list(rows.split(batch_size)))))
+
+    def _workers(self, dataset: Dataset, order: _Order) -> DataLoader:
+        return DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=order,  # type: ignore[arg-type]
+            num_workers=self.workers,
+            pin_memory=self.device.type == "cuda",
+            persistent_workers=self.workers > 0 and dataset is self.crops,
+        )
+
+    def _arriving(self, loader: DataLoader) -> Iterator[Batch]:
+        for images, target, mistake in loader:
+            if mistake:
+                raise UserError(mistake)
+            yield Batch(images, target).to(self.device)
+
+
+class _Order:
+    """What the workers are to read; torch's DataLoader asks for it anew each epoch."""
+
+    def __init__(self, items: Sequence[Any] = ()) -> None:
+        self.items = items
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+class _Images(Dataset):
+    """Batches of images as (bytes (B, size, size, 3), targets (B,), what went wrong).
+
+    A mistake is told and not raised, because torch would bury it in the traceback of a worker process.
+    """
+
+    def __init__(self, files: list[tuple[str, int]], size: int) -> None:
+        self.paths, self.size = [path for path, _ in files], size
+        self.targets = torch.tensor([target for _, target in files])
+
+    def _batch(self, images: Iterator[Tensor], rows: Tensor) -> tuple[Tensor, Tensor, str]:
+        try:
+            return torch.stack([image.permute(1, 2, 0) for image in images]), self.targets[rows], ""
+        except (UserError, OSError) as error:
+            return torch.empty(0), torch.empty(0), one_line(error)
+
+
+class _Crops(_Images):
+    def __init__(self, files: list[tuple[str, int]], size: int, area: Sequence[float], seed: int) -> None:
+        from torchvision.transforms.v2 import RandomResizedCrop
+
+        super().__init__(files, size)
+        self.crop = RandomResizedCrop(size, scale=(area[0], area[1]), antialias=True)
+        self.seed = seed
+
+    def __getitem__(self, item: tuple[int, Tensor]) -> tuple[Tensor, Tensor, str]:
+        epoch, rows = item
+        return self._batch((self._one(epoch, row) for row in rows.tolist()), rows)
+
+    def _one(self, epoch: int, row: int) -> Tensor:
+        state = np.random.SeedSequence([self.seed, epoch, row]).generate_state(1, np.uint64)[0] >> 1
+        with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's own random state
+            torch.manual_seed(int(state))
+            return self.crop(read_image(self.paths[row]))
+
+
+class _Middles(_Images):
+    def __init__(self, files: list[tuple[str, int]], size: int, margin: float) -> None:
+        super().__init__(files, size)
+        self.margin = margin
+
+    def __getitem__(self, rows: Tensor) -> tuple[Tensor, Tensor, str]:
+        return self._batch((middle(read_image(self.paths[row]), self.size, self.margin) for row in rows.tolist()), rows)
+
+
+def _files(folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
+    """The classes of a folder, and its files with the number of their class, both in the order of their names."""
+    from torchvision.datasets import DatasetFolder
+
+    try:
+        found = DatasetFolder(str(folder), loader=read_image, extensions=ENDINGS)
+    except FileNotFoundError as error:
+        raise UserError(f"{folder}: {one_line(error)}") from error
+    return found.classes, found.samples
+
+
+def _digest(folder: Path, labels: list[str], files: dict[str, list[tuple[str, int]]]) -> str:
+    """A digest of labels, and of the names and sizes of all files; to read them would take hours."""
+    digest = hashlib.sha256("\0".join(labels).encode())
+    for split, entries in files.items():
+        digest.update(split.encode())
+        for path, _ in entries:
+            file = Path(path)
+            digest.update(f"{file.relative_to(folder).as_posix()} {file.stat().st_size}\n".encode())
+    return digest.hexdigest()
