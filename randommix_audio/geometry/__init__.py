@@ -7,6 +7,7 @@ on any tensor aligned with the batch.
 
 from randommix_audio.geometry.base import Geometry, Size, Span
 from randommix_audio.geometry.blocks import Blocks, block_sizes, pool_blocks
+from randommix_audio.geometry.gains import Gains
 from randommix_audio.geometry.grouped import Grouped
 from randommix_audio.geometry.holes import Holes
 from randommix_audio.geometry.joined import Joined
@@ -18,6 +19,7 @@ __all__ = [
     "Blocks",
     "Box",
     "Constant",
+    "Gains",
     "Geometry",
     "Grouped",
     "Holes",

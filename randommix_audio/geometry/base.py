@@ -6,7 +6,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from randommix_audio.geometry.in_place import row_slices, take_rows
+from randommix_audio.geometry.powers import add_powers
 from randommix_audio.layout import frame_numbers
+
+_STEP_BYTES = 32  # of the float32 temporaries of a power mix, for each value
 
 
 class Size(NamedTuple):
@@ -56,9 +60,15 @@ class Geometry:
 
     A pair (K = 2, the default) defines `own_weight` and `partner_area`; the partner has the rest of the weight. Other
     numbers of sources define `others`, `weights`, `areas` and `mix`.
+
+    Attributes:
+        span: What happens along time where a row and its partner differ in length; None: nothing.
+        neper: Units of the features for each neper of power where their powers are added, see `add_powers`; None: they
+            are added themselves. Where all weights are 0 or 1 it makes no difference.
     """
 
     span: Span | None = field(default=None, kw_only=True)
+    neper: float | None = field(default=None, kw_only=True)
 
     @property
     def others(self) -> int:
@@ -148,7 +158,24 @@ class Geometry:
 
     def interpolate(self, own: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
         """Mix by weights between 0 and 1."""
+        if self.neper is not None:
+            return add_powers((own, partner), (weight, 1 - weight), self.neper)
         return own.lerp(partner, (1 - weight).to(own.dtype))
+
+    def mix_parts(self, out: Tensor, x: Tensor, own: Tensor, partners: Tensor) -> None:
+        """Mix pairs into `out`, whose temporaries are as large as a part of the rows.
+
+        Args:
+            out: (n, C, F, T), no part of `x`.
+            x: (B, C, F, T).
+            own: (n, C, F, T), the rows themselves.
+            partners: (n,) long, the rows of `x` that are mixed in.
+        """
+        weight = self.weight(Size(*x.shape[1:]))
+        for part in row_slices(out, itemsize=_STEP_BYTES):
+            partner = x.index_select(0, partners[part])
+            out[part] = self.interpolate(own[part], partner, take_rows(weight, part))
+        self.fill_cut_off(out)
 
     def mix_batch(self, x: Tensor, sources: Tensor) -> Tensor:
         """Mix a batch, (B, C, F, T), whose row i has the sources `sources[:, i]`, the first of them itself."""

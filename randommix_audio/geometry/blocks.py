@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from randommix_audio.geometry.base import Geometry, Size
+from randommix_audio.geometry.powers import add_powers
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,11 @@ class Blocks(Geometry):
         return source.flatten(2).gather(2, index.flatten(1)[:, None].expand(-1, source.shape[1], -1)).view_as(source)
 
     def mix(self, own: Tensor, *others: Tensor) -> Tensor:
-        weights = self.weights(Size(*own.shape[1:])).to(own.dtype)
+        weights = self.weights(Size(*own.shape[1:]))
+        if self.neper is not None:
+            moved = [self.warp(source, k) for k, source in enumerate((own, *others))]
+            return add_powers(moved, weights.unbind(), self.neper)
+        weights = weights.to(own.dtype)
         mixed = torch.zeros_like(own)
         for k, source in enumerate((own, *others)):
             # What has no weight is left out: 0 times an infinite value is no number.

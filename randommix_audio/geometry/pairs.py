@@ -44,6 +44,9 @@ class Constant(Geometry):
 
     def mix_into(self, out: Tensor, x: Tensor, sources: Tensor, rows: Tensor | None = None) -> None:
         own = x if rows is None else x.index_select(0, rows)
+        if self.neper is not None:
+            self.mix_parts(out, x, own, sources[1])
+            return
         if self.theirs is not None:
             for part in row_slices(out):
                 target = torch.index_select(x, 0, sources[1, part], out=out[part])
@@ -63,7 +66,7 @@ class Constant(Geometry):
         self.fill_cut_off(out)
 
     def mix_in_place(self, x: Tensor, sources: Tensor) -> None:
-        if self.span is not None or self.some_alone:
+        if self.span is not None or self.some_alone or self.neper is not None:
             super().mix_in_place(x, sources)
         else:
             theirs = (1 - self.own).to(x.dtype).view(-1, 1, 1, 1) if self.theirs is None else self.theirs

@@ -8,13 +8,14 @@ from torch import Tensor
 
 from randommix_audio.geometry.base import Span
 from randommix_audio.geometry.blocks import Blocks
+from randommix_audio.geometry.gains import Gains
 from randommix_audio.geometry.grouped import Grouped
 from randommix_audio.geometry.holes import Holes
 from randommix_audio.geometry.joined import Joined
 from randommix_audio.geometry.pairs import Box, Constant, Mask, ResizedBox, Untouched
 from randommix_audio.geometry.patches import Patches
 
-_GEOMETRIES = (Constant, Untouched, Box, ResizedBox, Mask, Holes, Blocks, Joined, Patches, Grouped)
+_GEOMETRIES = (Constant, Untouched, Gains, Box, ResizedBox, Mask, Holes, Blocks, Joined, Patches, Grouped)
 _KINDS: dict[str, type] = {kind.__name__: kind for kind in (Span, *_GEOMETRIES)}
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
@@ -11,6 +12,7 @@ from randommix_audio.draws import Draws
 from randommix_audio.geometry import Size
 from randommix_audio.layout import LAYOUTS
 from randommix_audio.mixers.checks import Schedule, check_choice, check_lengths, check_rows, read_batch, read_schedule
+from randommix_audio.mixers.domain import DECIBELS_PER_NEPER, Domain, FrontEnd, check_layout, read_domain
 from randommix_audio.mixers.rows import Drawn, Rows, choose_rows, longest_pair_of, measure_share
 from randommix_audio.pairing import PAIRINGS, draw_partners
 from randommix_audio.plan import MixPlan, identity_plan
@@ -34,9 +36,15 @@ class Mixer(nn.Module):
         pairing: Who is mixed with whom, see `randommix_audio.pairing.draw_partners`.
         layout: Axis order of the batch; None: 4-D BCFT, 3-D BFT, 2-D BT. BTF must be named.
         fill: Value beyond the new lengths where a length policy cuts rows short; a front end's `pad_value`.
+        domain: What is added where weights lie between 0 and 1. None: the values of the batch. "waveform", "logmel":
+            these, too, but a batch of another kind is refused. "power": the powers of which the batch holds logarithms.
+        front_end: How the batch relates to power, for domain="power": a preset of `LogMel`, a LogMel, or how many
+            decibels one unit of the features is (10 / ln 10 = 4.343 for natural logarithms of power). Kept as decibels.
 
     Raises:
-        ValueError: If an argument is not one of its choices or out of range.
+        TypeError: If the front end is something else.
+        ValueError: If an argument is not one of its choices or out of range, or the front end's features do not tell
+            their power.
     """
 
     name: ClassVar[str]
@@ -53,6 +61,8 @@ class Mixer(nn.Module):
         pairing: str = "permutation",
         layout: str | None = None,
         fill: float = 0.0,
+        domain: Domain | None = None,
+        front_end: FrontEnd | None = None,
     ) -> None:
         super().__init__()
         check_choice("per", per, ("batch", "row"))
@@ -64,6 +74,10 @@ class Mixer(nn.Module):
         self.pairing = pairing
         self.layout = layout
         self.fill = float(fill)
+        self.domain = domain
+        self.front_end = read_domain(domain, front_end)
+        if self.hidden and domain is not None:
+            raise ValueError(f"{self.name} mixes maps of a model, which have no domain; got domain={domain!r}")
         self.progress = 0.0
         self._schedule = read_schedule(p)
 
@@ -74,6 +88,21 @@ class Mixer(nn.Module):
             The geometry, the valid frames of the output, and the names of the methods.
         """
         raise TypeError(f"{type(self).__name__} cannot be drawn")
+
+    def draw_in_domain(self, draws: Draws, rows: Rows) -> Drawn:
+        """What `draw_geometry` draws, to be mixed in the domain of this mixer."""
+        drawn = self.draw_geometry(draws, rows)
+        if self.front_end is None:
+            return drawn
+        return drawn._replace(geometry=replace(drawn.geometry, neper=DECIBELS_PER_NEPER / self.front_end))
+
+    def check_layout(self, layout: str) -> None:
+        """Refuse a batch whose axes are not those of the mixer's domain.
+
+        Raises:
+            ValueError: If they are not.
+        """
+        check_layout(self.domain, layout)
 
     def set_progress(self, progress: float) -> None:
         """Tell how much of the training is done, in [0, 1]; a schedule of `p` follows it.
@@ -123,6 +152,7 @@ class Mixer(nn.Module):
             ValueError: If a shape does not fit, or a length is out of range.
         """
         layout, canonical = read_batch(x, self.layout)
+        self.check_layout(layout)
         batch, size = canonical.shape[0], Size(*canonical.shape[1:])
         longest_pair = longest_pair_of(lengths, size.time)
         lengths = check_lengths(lengths, batch, size.time, x.device)
@@ -151,7 +181,7 @@ class Mixer(nn.Module):
                 x=canonical,
                 saliency=salient,
             )
-            drawn = self.draw_geometry(draws, context)
+            drawn = self.draw_in_domain(draws, context)
             return MixPlan(
                 sources=_all_sources(context, drawn, self.source_count),
                 share=measure_share(drawn.geometry, context, drawn.out, self.source_count),
@@ -218,7 +248,9 @@ class Mixer(nn.Module):
     def extra_repr(self) -> str:
         """The common arguments, for `repr`."""
         layout = f", layout={self.layout!r}" if self.layout else ""
-        return f"p={self.p}, per={self.per!r}, pairing={self.pairing!r}{layout}"
+        domain = f", domain={self.domain!r}" if self.domain else ""
+        front_end = f", front_end={self.front_end:.4g}" if self.front_end else ""
+        return f"p={self.p}, per={self.per!r}, pairing={self.pairing!r}{layout}{domain}{front_end}"
 
 
 def _all_sources(rows: Rows, drawn: Drawn, source_count: int) -> Tensor:

@@ -48,9 +48,9 @@ class RandomMix(Mixer):
     "RandoMix"), section 2.2, equations 3 and 4. The paper draws one method for each batch (per="batch").
 
     Args:
-        candidates: List of names or mixers. A name is built with this mixer's `per` and `fill`, and its `alpha`
-            and `variant` where the method has them. A mixer keeps its own arguments, but p, pairing and layout are this
-            mixer's alone, and per="row" of either makes every row draw for itself.
+        candidates: List of names or mixers. A name is built with this mixer's `per`, `fill`, `domain` and `front_end`,
+            and its `alpha` and `variant` where the method has them. A mixer keeps its own arguments, but p, pairing and
+            layout are this mixer's alone, and per="row" of either makes every row draw for itself.
         weights: One number for each candidate, at least 0, not all 0; None: all alike.
         alpha: Parameter of the Beta distribution of named candidates.
         variant: "default" or "official", for named candidates.
@@ -77,7 +77,7 @@ class RandomMix(Mixer):
             raise ValueError(
                 f"candidates must be a list of names or mixers, with weights beside it; got {candidates!r}"
             )
-        shared = {"per": self.per, "fill": self.fill}
+        shared = {"per": self.per, "fill": self.fill, "domain": self.domain, "front_end": self.front_end}
         own = {"alpha": alpha, "variant": variant}
         self.candidates = nn.ModuleList(_candidate(item, shared, own) for item in candidates)
         for candidate in self.candidates:
@@ -91,7 +91,7 @@ class RandomMix(Mixer):
         """See `Mixer.draw_geometry`."""
         if self.per == "batch":
             (chosen,) = choose(draws.host(1), self.weights)
-            return self._mixer(chosen).draw_geometry(draws, rows)
+            return self._mixer(chosen).draw_in_domain(draws, rows)
         chosen_of_row = np.array(choose(draws.host(rows.count), self.weights))
         members = [np.flatnonzero(chosen_of_row == k) for k in range(len(self.weights))]
         # One group for each candidate, of two rows at least: compiled code then sees the same shapes of work each time.
@@ -100,7 +100,7 @@ class RandomMix(Mixer):
         # What is drawn for padding is read nowhere, and no saliency is computed for it.
         unread = replace(rows, saliency=rows.saliency.unread())
         taken = [(rows if len(used) else unread).take(group) for used, group in zip(members, groups, strict=True)]
-        drawn = [self._mixer(k).draw_geometry(draws, rows_of_group) for k, rows_of_group in enumerate(taken)]
+        drawn = [self._mixer(k).draw_in_domain(draws, rows_of_group) for k, rows_of_group in enumerate(taken)]
         inverse = draws.from_host(_places(members, padded, rows.count))
         lengths = [of_rows.own if part.out is None else part.out for part, of_rows in zip(drawn, taken, strict=True)]
         out = torch.cat(lengths).index_select(0, inverse)
@@ -115,6 +115,16 @@ class RandomMix(Mixer):
             of_row,
             torch.cat(sources, 1).index_select(1, inverse),
         )
+
+    def draw_in_domain(self, draws: Draws, rows: Rows) -> Drawn:
+        """What `draw_geometry` draws: every candidate has a domain of its own."""
+        return self.draw_geometry(draws, rows)
+
+    def check_layout(self, layout: str) -> None:
+        """See `Mixer.check_layout`."""
+        super().check_layout(layout)
+        for index in range(len(self.weights)):
+            self._mixer(index).check_layout(layout)
 
     def _sources(self, drawn: Drawn, rows: Rows) -> Tensor:
         """What is mixed into the rows of a group, (K - 1, n) long; a method with fewer sources names the row itself."""
