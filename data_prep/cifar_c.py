@@ -20,7 +20,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.lib.format import open_memmap
-from tqdm.auto import tqdm
 
 from randommix_audio.data import BankError
 from randommix_audio.data.errors import parsing
@@ -31,6 +30,7 @@ from recipes.images.task import ImageTask
 from .command import PrepareError, run
 from .corruptions import SIZE, corrupted
 from .download import extract, fetch
+from .images import bar_of
 
 AT_ONCE = 500  # images that are corrupted together; the draws depend on it
 NOTICE = "made here, not the published arrays; frost is a drawn texture, not photographs"
@@ -189,7 +189,7 @@ def _write(folder: Path, task: ImageTask, seed: int, progress: bool) -> None:
     with atomic(folder / "labels.npy") as stream:
         np.save(stream, np.tile(targets, SEVERITIES).astype(kind))
     total = len(CORRUPTIONS) * SEVERITIES * count
-    with tqdm(total=total, unit="image", desc="corrupting", disable=not progress, mininterval=0.5) as bar:
+    with bar_of(total, "corrupting", progress) as bar:
         for name in CORRUPTIONS:
             shape = (SEVERITIES * count, SIZE, SIZE, 3)
             stored = open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.uint8, shape=shape)
