@@ -15,11 +15,11 @@ import json
 import shutil
 import sys
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.lib.format import open_memmap
 
 from randommix_audio.data import BankError
 from randommix_audio.data.errors import parsing
@@ -30,7 +30,7 @@ from recipes.images.task import ImageTask
 from .command import PrepareError, run
 from .corruptions import SIZE, corrupted
 from .download import extract, fetch
-from .images import bar_of
+from .images import bar_of, begin_array
 
 AT_ONCE = 500  # images that are corrupted together; the draws depend on it
 NOTICE = "made here, not the published arrays; frost is a drawn texture, not photographs"
@@ -191,15 +191,12 @@ def _write(folder: Path, task: ImageTask, seed: int, progress: bool) -> None:
     total = len(CORRUPTIONS) * SEVERITIES * count
     with bar_of(total, "corrupting", progress) as bar:
         for name in CORRUPTIONS:
-            shape = (SEVERITIES * count, SIZE, SIZE, 3)
-            stored = open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.uint8, shape=shape)
-            for severity in range(1, SEVERITIES + 1):
-                for first in range(0, count, AT_ONCE):
+            with atomic(folder / f"{name}.npy") as stream:
+                begin_array(stream, (SEVERITIES * count, SIZE, SIZE, 3))
+                for severity, first in product(range(1, SEVERITIES + 1), range(0, count, AT_ONCE)):
                     some = np.asarray(images[first : first + AT_ONCE])
-                    begin = (severity - 1) * count + first
-                    stored[begin : begin + len(some)] = corrupted(some, name, severity, seed, first)
+                    stream.write(corrupted(some, name, severity, seed, first).tobytes())
                     bar.update(len(some))
-            stored.flush()
 
 
 def main(

@@ -6,15 +6,15 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
-from numpy.lib.format import open_memmap
+from numpy.lib.format import write_array_header_1_0
 from PIL import Image, UnidentifiedImageError
 from tqdm.auto import tqdm
 
 from randommix_audio.data import BankError
-from randommix_audio.data.files import locked, write_json
+from randommix_audio.data.files import atomic, locked, write_json
 from randommix_audio.data.task import SPLITS
 from recipes.images.task import FORMAT, ImageTask
 
@@ -88,7 +88,7 @@ def store(
         }
         (out / "task.json").unlink(missing_ok=True)
         for path in _arrays(out, parts):
-            _partial(path).replace(path)
+            _new(path).replace(path)
         write_json(out / "task.json", about)
         return ImageTask.load(out)
 
@@ -119,8 +119,9 @@ def _arrays(out: Path, parts: Iterable[str]) -> list[Path]:
     return [out / f"{name}_{what}.npy" for name in parts for what in ("images", "targets")]
 
 
-def _partial(path: Path) -> Path:
-    return path.with_name(path.name + ".partial")
+def _new(path: Path) -> Path:
+    """Where an array waits until all of them are there."""
+    return path.with_name(path.name + ".new")
 
 
 def _write_parts(
@@ -135,7 +136,7 @@ def _write_parts(
                 histograms[name] = _write_part(out, name, part, size, digest, bar)
     except BaseException:
         for path in _arrays(out, parts):
-            _partial(path).unlink(missing_ok=True)
+            _new(path).unlink(missing_ok=True)
         raise
     return _moments(histograms["train"])
 
@@ -146,22 +147,31 @@ def bar_of(total: int, what: str, progress: bool) -> tqdm:
     return tqdm(total=total, unit="image", desc=what, disable=not progress, mininterval=often)
 
 
+def begin_array(stream: IO[bytes], shape: tuple[int, ...]) -> None:
+    """Write the head of a uint8 array of numpy; its bytes follow. A full disk is an OSError then, unlike in a map."""
+    write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
+
+
 def _write_part(out: Path, name: str, part: Part, size: int, digest: Any, bar: tqdm) -> np.ndarray:
     """Write the arrays of one split; gives (3, 256), how often each level comes in each channel."""
-    images_path, targets_path = (_partial(path) for path in _arrays(out, [name]))
+    images_path, targets_path = (_new(path) for path in _arrays(out, [name]))
     targets = np.asarray(part.targets, dtype="<i8")
-    stored = open_memmap(images_path, mode="w+", dtype=np.uint8, shape=(len(targets), size, size, 3))
+    shape = (len(targets), size, size, 3)
     histogram = np.zeros((3, 256), dtype=np.int64)
-    digest.update(f"\0{name} {stored.shape}".encode())
-    for row, image in zip(stored, part.images, strict=True):
-        row[:] = image
-        digest.update(row.tobytes())
-        for channel in range(3):
-            histogram[channel] += np.bincount(row[..., channel].ravel(), minlength=256)
-        bar.update()
-    stored.flush()
+    digest.update(f"\0{name} {shape}".encode())
+    with atomic(images_path) as stream:
+        begin_array(stream, shape)
+        for image, _ in zip(part.images, targets, strict=True):
+            if image.dtype != np.uint8 or image.shape != shape[1:]:
+                raise ValueError(f"an image must be uint8 {shape[1:]}, not {image.dtype} {image.shape}")
+            content = image.tobytes()
+            stream.write(content)
+            digest.update(content)
+            for channel in range(3):
+                histogram[channel] += np.bincount(image[..., channel].ravel(), minlength=256)
+            bar.update()
     digest.update(targets.tobytes())
-    with open(targets_path, "wb") as stream:
+    with atomic(targets_path) as stream:
         np.save(stream, targets)
     return histogram
 

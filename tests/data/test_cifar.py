@@ -198,7 +198,9 @@ def test_a_prepared_set_is_kept_and_another_one_replaces_it_only_when_told(tmp_p
     assert ImageTask.load(task.root) == task
     new = prepare(tmp_path, validation=0.2, overwrite=True, archive=archive, progress=False)
     assert new.splits == ("train", "validation", "test")
-    assert sorted(p.name for p in task.root.glob("*.partial")) == []
+    assert sorted(path.name for path in task.root.iterdir()) == sorted(
+        [".lock", "task.json"] + [f"{split}_{what}.npy" for split in new.splits for what in ("images", "targets")]
+    )
 
 
 def test_a_preparation_that_was_killed_is_no_finished_one_and_is_done_again(tmp_path, monkeypatch):
@@ -216,10 +218,22 @@ def test_a_preparation_that_was_killed_is_no_finished_one_and_is_done_again(tmp_
     assert (out / "train_images.npy").exists()
     with pytest.raises(BankError, match="holds no prepared set of images"):
         ImageTask.load(out)
-    (out / "train_images.npy.partial").write_bytes(b"half")
+    (out / "train_images.npy.new.partial").write_bytes(b"half")
     (out / "test_images.npy").write_bytes(b"half")
     assert prepare(tmp_path, out=out, archive=archive, progress=False).digest == task.digest
-    assert not (out / "train_images.npy.partial").exists()
+    assert not list(out.glob("*.new*"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_one_line_and_leaves_the_set_that_was_there(tmp_path):
+    archive = published(tmp_path, 10)
+    task = prepare(tmp_path, archive=archive, progress=False)
+    (task.root / "test_images.npy.new.partial").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        prepare(tmp_path, validation=0.2, overwrite=True, archive=archive, progress=False)
+    assert "test_images.npy" in str(caught.value.filename)
+    assert ImageTask.load(task.root) == task
+    assert not list(task.root.glob("*.new*"))
 
 
 def test_the_command_prints_the_splits_and_tells_mistakes_in_one_line(tmp_path, capsys, monkeypatch):

@@ -129,7 +129,7 @@ def test_an_image_that_cannot_be_read_is_named_and_nothing_is_prepared(tmp_path)
         with pytest.raises(PrepareError, match=r"train/dog/1.png: cannot be read \(") as caught:
             prepare(tmp_path, progress=False)
         assert "\n" not in str(caught.value)
-        assert not list((tmp_path / "_prepared").glob("*.npy*"))
+        assert not list((tmp_path / "_prepared").glob("*.np*"))
 
 
 def test_an_image_of_16_bits_is_named_and_not_cut_off(tmp_path):
@@ -210,7 +210,9 @@ def test_real_photographs_become_a_set_of_ten_classes(real_data, tmp_path):
     if not (real_data / "cifar10_jpeg").is_dir():
         pytest.skip("real data: no cifar10_jpeg in it")
     task = prepare(real_data / "cifar10_jpeg", tmp_path / "out", progress=False)
-    assert task.counts() == {"train": 3000, "test": 1000}
+    for split in ("train", "test"):
+        assert task.counts()[split] == len(list((real_data / "cifar10_jpeg" / split).glob("*/*.jpg"))) > 0
+    assert len(task.labels) == 10
     assert task.labels[:3] == ["airplane", "automobile", "bird"]
     np.testing.assert_allclose(task.mean, (0.4914, 0.4822, 0.4465), atol=0.02)  # as published for all of CIFAR-10
     np.testing.assert_allclose(task.std, (0.2470, 0.2435, 0.2616), atol=0.02)

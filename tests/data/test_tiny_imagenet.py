@@ -98,7 +98,7 @@ def test_what_is_wrong_in_the_archive_is_named_in_one_line_and_nothing_is_prepar
     assert "\n" not in str(caught.value)
     with pytest.raises(BankError, match="holds no prepared set"):
         ImageTask.load(tmp_path / "prepared" / "tiny_imagenet")
-    assert not list(tmp_path.rglob("*.partial"))
+    assert not list(tmp_path.rglob("*.np*"))
 
 
 def test_an_archive_without_training_images_or_that_was_cut_or_is_another_one_is_named(tmp_path):

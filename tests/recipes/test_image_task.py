@@ -60,6 +60,13 @@ def test_the_digest_changes_with_a_pixel_a_target_or_a_name_and_with_nothing_els
     assert len({digest, renamed.digest, moved.digest}) == 3
 
 
+def test_images_of_another_shape_or_type_are_not_stored(tmp_path):
+    for wrong in (pixels(3)[:, :5], pixels(3).astype(np.int64)):
+        with pytest.raises(ValueError, match=r"an image must be uint8 \(6, 6, 3\), not "):
+            made(tmp_path, wrong)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
 def test_a_split_that_is_not_there_is_named(tmp_path):
     task = made(tmp_path, pixels(3))
     assert task.splits == ("train",)
