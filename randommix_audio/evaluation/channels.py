@@ -55,8 +55,8 @@ def reverberated(wave: Tensor, responses: Tensor) -> Tensor:
 
 
 def gained(wave: Tensor, decibels: float) -> Tensor:
-    """Make clips louder or quieter and clip them at full scale, as a recorder with a wrong level does."""
-    return (wave * 10 ** (decibels / 20)).clamp(-1, 1)
+    """Make clips louder or quieter as a recorder with a wrong level does: rounded to 16 bits, clipped at full scale."""
+    return (wave * (32768 * 10 ** (decibels / 20))).round().clamp(-32768, 32767) / 32768
 
 
 def clipped(wave: Tensor, share: float, sample_rate: int) -> Tensor:

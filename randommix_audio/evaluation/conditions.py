@@ -78,8 +78,8 @@ GROUPS: dict[str, Group] = {
 FILE_CODECS: dict[str, Group] = {
     group.name: group
     for group in (
-        Group("vorbis", (0.5, 0.9), (0.9,), "compression level 0 .. 1"),
-        Group("mp3", (0.5, 0.9), (0.9,), "compression level 0 .. 1"),
+        Group("vorbis", (0.5, 1.0), (1.0,), "compression level 0 .. 1"),
+        Group("mp3", (0.5, 0.99), (0.99,), "compression level 0 .. 1"),
     )
 }
 

@@ -53,10 +53,13 @@ def test_reverberation_is_linear_convolution_cut_at_the_end_of_the_clip():
         torch.testing.assert_close(found[row], expected[0, 0, :101], rtol=1e-4, atol=1e-5)
 
 
-def test_gain_is_in_decibels_and_full_scale_is_the_limit():
-    wave = torch.tensor([[0.1, -0.3, 0.0]])
-    torch.testing.assert_close(gained(wave, 20), torch.tensor([[1.0, -1.0, 0.0]]))
-    torch.testing.assert_close(gained(wave, -20), wave / 10)
+def test_gain_is_in_decibels_at_16_bits_and_full_scale_is_the_limit():
+    wave = torch.tensor([[0.11, -0.3, 0.0]])
+    torch.testing.assert_close(gained(wave, 20), torch.tensor([[32767 / 32768, -1.0, 0.0]]))
+    torch.testing.assert_close(gained(wave, -20), wave / 10, rtol=0, atol=0.5 / 32768)
+    torch.testing.assert_close(gained(wave, -80) * 32768, torch.tensor([[0.0, -1.0, 0.0]]))
+    as_stored = torch.arange(-32768, 32768)[None] / 32768
+    torch.testing.assert_close(gained(as_stored, 0.0), as_stored, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.5])
