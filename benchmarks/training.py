@@ -2,17 +2,19 @@
 
 A step is the recipe's own: batch from the bank, augmentation, log-mel where the configuration needs it in every step,
 plan, apply, forward, loss, backward, optimiser. Steps with and without alternate in one run, every batch is mixed. The
-line "none" is a training without mixing beside another one: how well the machine can be measured. "Mixing" is plan and
-apply by themselves in percent of a step without.
+line "none" is a training without mixing beside another one: how well the machine can be measured. "Of the processor"
+is the same cost in the time that the process had a processor, which other jobs disturb less. "Mixing" is plan and apply
+by themselves in percent of a step without.
 """
 
 import argparse
 import dataclasses
 import itertools
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import mean
 from typing import Any
 
 import torch
@@ -20,7 +22,7 @@ import torch
 import randommix_audio as rma
 from benchmarks import synthetic, timing
 from benchmarks.method_cost import beside, seconds_of_each
-from benchmarks.timing import Work, ratio
+from benchmarks.timing import ratio
 from randommix_audio.data import Batch, Task
 from recipes.shared import console
 from recipes.shared.devices import make_fabric
@@ -48,6 +50,9 @@ class Training:
         self.trainer = Trainer(fabric, config, network, self.job, Path("unused"), config.plain(), config.compile)
         self.trainer.network.train()
         self.batches = self._batches()
+        self.processor: list[float] = []
+        self.step()  # computes the features of all clips where the recipe keeps them
+        self.processor.clear()
 
     def _batches(self) -> Iterator[Batch]:
         for epoch in itertools.count():
@@ -55,13 +60,18 @@ class Training:
 
     def step(self) -> None:
         """One step, the recipe's own."""
+        begun = time.process_time()
         self.trainer._train_step(next(self.batches), None)
+        self.processor.append(time.process_time() - begun)
 
-    def mixing(self) -> Work:
-        """Plan and apply on the features of a batch."""
-        batch, generator = next(self.batches), rma.step_generator(0, 0, device=str(self.trainer.fabric.device))
-        x, mixer = self.job.prepare(batch, generator), self.job.mixer
-        return lambda: mixer.plan(x, generator=generator).apply(x)
+    @torch.no_grad()
+    def mixing(self, calls: int) -> float:
+        """Seconds of plan and apply by themselves on the features of a batch, mean of some calls."""
+        device, mixer = self.trainer.fabric.device, self.job.mixer
+        batch, generator = next(self.batches), rma.step_generator(0, 0, device=device)
+        x = self.job.prepare(batch, generator)
+        seconds = seconds_of_each([lambda: mixer.plan(x, generator=generator).apply(x)] * (calls + 1), device)
+        return mean(seconds[1:])
 
 
 def configure(name: str, arguments: argparse.Namespace, device: torch.device) -> Config:
@@ -90,16 +100,17 @@ def measure(
     lines: list[list[object]] = []
     facts: dict[str, Any] = {"features in every step": not reference.job.keeps_features}
     for label, (own, others) in steps.items():
-        mixing = None
+        training, cost = trainings[label], ratio(own, others)
+        figures: dict[str, Any] = {"cost": cost._asdict(), "seconds": own.seconds, "without": others.seconds}
+        cells = [f"{cost.median:.3f} ({cost.low:.3f} to {cost.high:.3f})", "", ""]
+        if device.type == "cpu":
+            figures["of the processor"] = mean(training.processor) / mean(reference.processor)
+            cells[1] = f"{figures['of the processor']:.3f}"
         if label != "none":
-            with torch.no_grad():
-                works_alone = [trainings[label].mixing()] * (arguments.rounds * arguments.steps + 1)
-                mixing = median(seconds_of_each(works_alone, device)[1:]) / others.median
-        cost = ratio(own, others)
-        milliseconds = [f"{1000 * value.median:.1f}" for value in (own, others)]
-        alone = "" if mixing is None else f"{100 * mixing:.2f} %"
-        lines.append([name, label, f"{cost.median:.3f} ({cost.low:.3f} to {cost.high:.3f})", *milliseconds, alone])
-        facts[label] = {"cost": cost._asdict(), "seconds": own.seconds, "without": others.seconds, "mixing": mixing}
+            figures["mixing"] = training.mixing(arguments.rounds * arguments.steps) / others.median
+            cells[2] = f"{100 * figures['mixing']:.2f} %"
+        lines.append([name, label, *cells, *(f"{1000 * value.median:.1f}" for value in (own, others))])
+        facts[label] = figures
     return lines, facts
 
 
@@ -118,7 +129,7 @@ def run(task: Task, arguments: argparse.Namespace) -> None:
         f"{arguments.width}; {arguments.rounds} rounds of {arguments.steps} steps with and as many without, one and "
         "the other. Cost: time of a step over that of a step without, median and quartiles over rounds.\n"
     )
-    heads = ["configuration", "RandomMix", "cost", "ms a step", "ms without", "mixing"]
+    heads = ["configuration", "RandomMix", "cost", "of the processor", "mixing", "ms a step", "ms without"]
     for device in timing.devices(arguments.device):
         found = {name: measure(name, task, arguments, device) for name in arguments.configuration}
         sections += [f"## {device}\n", timing.markdown_table(heads, [x for lines, _ in found.values() for x in lines])]
