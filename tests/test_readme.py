@@ -79,6 +79,7 @@ def test_the_examples_of_every_method_run_one_after_the_other():
     names = {"F": F, "torch": torch, "rma": rma, "logmel": rma.LogMel.preset("whisper"), "frames": frames}
     names |= {"x": torch.randn(5, 80, 100), "model": LayeredModel(), "target": torch.tensor([0, 3, 1, 2, 2])}
     names |= {"feats": torch.randn(5, 100, 80), "encoder": Encoder()}
+    names |= {"wave": torch.randn(5, 16000) / 10, "samples": 160 * frames}
     names |= {"text": torch.randint(1, SYMBOLS, (5, 4)), "text_lengths": torch.full((5,), 3)}
     methods = []
     for code in python_blocks("docs/mixing.md"):
