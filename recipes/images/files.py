@@ -16,6 +16,7 @@ from data_prep.command import one_line
 from recipes.images.batch import Batch
 from recipes.images.config import Config
 from recipes.shared.console import UserError
+from recipes.shared.optional import need
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif")
 FOLDERS = {"train": "train", "test": "val"}
@@ -72,13 +73,14 @@ class ImageFiles:
         device: where the batches go.
 
     Raises:
-        UserError: where a class has no images, or both splits have other classes.
+        UserError: where a class has no images, both splits have other classes, or torchvision is not installed.
     """
 
     margin, mean, std = MARGIN, MEAN, STD
     cropped = True
 
     def __init__(self, folder: Path, config: Config, device: torch.device) -> None:
+        need("torchvision", "images")
         self.size, self.device, self.workers = config.image_size, device, config.workers
         found = {split: _files(folder / name) for split, name in FOLDERS.items()}
         self.labels, files = found["train"]
@@ -115,6 +117,7 @@ class ImageFiles:
             num_workers=self.workers,
             pin_memory=self.device.type == "cuda",
             persistent_workers=self.workers > 0 and dataset is self.crops,
+            generator=torch.Generator(),  # else it draws a seed from torch's own random state, as dropout does
         )
 
     def _arriving(self, loader: DataLoader) -> Iterator[Batch]:

@@ -15,6 +15,7 @@ from recipes.images.files import middle, read_image
 from recipes.shared import console
 from recipes.shared.console import UserError
 from recipes.shared.devices import make_fabric
+from recipes.shared.optional import need
 
 
 @dataclass
@@ -51,6 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     options, _ = console.parse(Options, "python -m recipes.images.predict", argv, positional="files")
     if options.top < 1:
         raise UserError(f"top must be at least 1, got {options.top}")
+    need("torchvision", "images")
     model, shape, _ = load(options.checkpoint, make_fabric(options.device, "32-true").device)
     bad: list[str] = []
     for path in options.files:

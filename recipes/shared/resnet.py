@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from recipes.shared.optional import need
+
 
 def resnet50(num_classes: int, channels: int = 3, width: int = 64, dropout: float = 0.0) -> nn.Module:
     """ResNet-50 for images of about 224 x 224; the stem divides height and width by 4.
@@ -17,8 +19,9 @@ def resnet50(num_classes: int, channels: int = 3, width: int = 64, dropout: floa
 
     Raises:
         ValueError: for a width, number of classes or channels below 1.
-        ImportError: torchvision is not installed.
+        UserError: torchvision is not installed.
     """
+    need("torchvision", "images")
     from torchvision.models import resnet50 as from_torchvision
 
     for name, value in (("num_classes", num_classes), ("channels", channels), ("width", width)):

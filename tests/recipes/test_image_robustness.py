@@ -1,0 +1,119 @@
+"""The errors of a classifier of images under attack, corruption and occlusion."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from randommix_audio.evaluation import CORRUPTIONS
+from recipes.images import robustness
+from recipes.images.task import ImageTask
+from recipes.shared.console import UserError
+from tests.recipes.gratings import make_set, run_here
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of a network that tells the gratings apart; its set lies beside it."""
+    folder = tmp_path_factory.mktemp("robust")
+    make_set(folder / "set")
+    run_here(folder / "set", folder, "--epochs=20", "--mixer=none", "--name=a", "--lr=0.1")
+    return folder / "a" / "last.ckpt"
+
+
+@pytest.fixture(scope="module")
+def corruptions(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Arrays as published, of the 21 test images: severity s swaps the axes of the first 3 (s - 1) images."""
+    folder = tmp_path_factory.mktemp("corruptions")
+    images, targets = ImageTask.load(trained.parent.parent / "set").split("test")
+    severities = []
+    for turned in (0, 3, 6, 9, 12):
+        severities.append(np.array(images))
+        severities[-1][:turned] = severities[-1][:turned].swapaxes(1, 2)
+    for name in CORRUPTIONS:
+        np.save(folder / f"{name}.npy", np.concatenate(severities))
+    np.save(folder / "labels.npy", np.tile(targets, 5))
+    return folder
+
+
+def report_of(trained: Path, out: Path, *arguments: str) -> dict:
+    robustness.main([f"--checkpoint={trained}", f"--out={out}", "--device=cpu", *arguments])
+    return json.loads(out.read_text())
+
+
+def test_errors_are_shares_of_wrong_answers_and_every_corruption_and_severity_is_listed(
+    trained, corruptions, tmp_path, capsys
+):
+    found = report_of(trained, tmp_path / "robustness.json", f"--corruptions={corruptions}")
+    results = json.loads((trained.parent / "results.json").read_text())
+    assert found["clean_error"] == pytest.approx(1 - results["last"]["test"]["accuracy"])
+    assert found["clean_error"] <= found["fgsm_error"] <= 1
+    assert 0 <= found["occlusion_error"] <= 1
+    listed = found["details"]["corruptions"]
+    assert tuple(listed) == CORRUPTIONS
+    # a standing grating is a lying one when its axes are swapped, and one without stripes stays what it is
+    wrong = [found["clean_error"] + 2 * turned / 3 / 21 for turned in (0, 3, 6, 9, 12)]
+    assert listed["fog"]["severities"] == pytest.approx(wrong, abs=0.1)
+    assert found["corruption_error"] == pytest.approx(np.mean([one["error"] for one in listed.values()]))
+    assert (found["digest"], found["seed"], found["details"]["corruption_images"]) == (results["data"], 0, 21)
+    assert found["commit"]
+    said = capsys.readouterr().out
+    assert f"corruption   error {100 * found['corruption_error']:6.2f} %" in said
+    assert all(name in said for name in CORRUPTIONS)
+
+
+def test_an_attack_makes_more_mistakes_than_there_were(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(robustness, "EPS", 0.3)  # the stripes are 0.6 high
+    found = report_of(trained, tmp_path / "a.json")
+    assert found["fgsm_error"] > found["clean_error"] + 0.2
+
+
+def test_no_batch_size_changes_a_result_and_the_seed_says_where_the_blocks_are(trained, corruptions, tmp_path):
+    options = {"checkpoint": str(trained), "corruptions": str(corruptions), "device": "cpu"}
+    found = [robustness.robustness(robustness.Options(**options, batch_size=size)) for size in (5, 21)]
+    assert found[0] == found[1]
+
+
+def test_without_corruptions_their_error_is_null_and_said_to_be_missing(trained, tmp_path, capsys):
+    found = report_of(trained, tmp_path / "a.json")
+    assert found["corruption_error"] is None
+    assert "corruption   error not measured: see --corruptions" in capsys.readouterr().out
+
+
+def test_a_limit_takes_the_first_images_of_each_severity_and_is_recorded(trained, corruptions, tmp_path):
+    limit = ["--limit_corruption_images=3", f"--corruptions={corruptions}"]
+    found = report_of(trained, tmp_path / "a.json", *limit)
+    assert (found["details"]["limit_corruption_images"], found["details"]["corruption_images"]) == (3, 3)
+    first, *others = found["details"]["corruptions"]["snow"]["severities"]
+    assert others == [others[0]] * 4  # the first three images are turned at every severity but the first
+    assert all(round(3 * error, 6) in (0, 1, 2, 3) for error in (first, *others))
+
+
+def test_the_errors_stand_beside_the_checkpoint_unless_told_otherwise(trained, capsys):
+    robustness.main([f"--checkpoint={trained}", "--device=cpu"])
+    assert (trained.parent / "robustness.json").is_file()
+
+
+def test_what_does_not_fit_is_one_line_before_the_work(trained, corruptions, tmp_path):
+    for file in corruptions.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    main = lambda *more: robustness.main([f"--checkpoint={trained}", "--device=cpu", *more])  # noqa: E731
+    np.save(tmp_path / "labels.npy", np.zeros(5 * 21, dtype=np.uint8))
+    with pytest.raises(UserError, match="has 1 classes, the checkpoint 3"):
+        main(f"--corruptions={tmp_path}")
+    (tmp_path / "jpeg_compression.npy").unlink()
+    np.save(tmp_path / "labels.npy", np.load(corruptions / "labels.npy"))
+    with pytest.raises(FileNotFoundError, match=r"jpeg_compression\.npy: no such file") as caught:
+        main(f"--corruptions={tmp_path}")
+    assert "\n" not in str(caught.value)
+    np.save(tmp_path / "gaussian_noise.npy", np.zeros((5 * 21, 12, 16, 3), dtype=np.uint8))
+    with pytest.raises(UserError, match="gaussian_noise has images of 12 x 16, the checkpoint takes 12 x 12"):
+        main(f"--corruptions={tmp_path}")
+    with pytest.raises(UserError, match="limit_corruption_images needs --corruptions"):
+        main("--limit_corruption_images=3")
+    with pytest.raises(UserError, match="batch_size must be at least 1, got 0"):
+        main("--batch_size=0")
+    other = make_set(tmp_path / "other", size=10)
+    with pytest.raises(UserError, match=r"other: has images of 10 x 10; .* was trained on 12 x 12"):
+        main(f"--data={other}")
