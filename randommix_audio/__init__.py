@@ -34,7 +34,7 @@ from randommix_audio.mixers import (
 )
 from randommix_audio.plan import MixPlan
 
-_ON_FIRST_USE = ("compiled", "data", "viewing")
+_ON_FIRST_USE = ("compiled", "data", "evaluation", "viewing")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from randommix_audio.evaluation.rows import uniforms
+from randommix_audio.evaluation.rows import integers
 
 
 def zero_blocks(
@@ -39,11 +39,10 @@ def zero_blocks(
     if blocks < 1:
         raise ValueError(f"blocks must be at least 1, got {blocks}")
     covered = None
-    drawn = uniforms(keys, 2 * blocks).unflatten(1, (blocks, 2)).double()  # (B, blocks, 2)
     for axis, part in enumerate(size):
         extent = x.shape[axis - 2]
         length = round(part * extent)
-        start = (drawn[..., axis] * (extent - length + 1)).long()[..., None]  # (B, blocks, 1)
+        start = integers(keys, 2 * blocks, extent - length + 1)[:, axis::2, None]  # (B, blocks, 1)
         place = torch.arange(extent, device=x.device)
         inside = (place >= start) & (place < start + length)  # (B, blocks, extent)
         covered = inside[..., None] if covered is None else covered & inside[..., None, :]

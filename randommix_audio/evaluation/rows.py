@@ -55,7 +55,7 @@ def normals(keys: Tensor, count: int) -> Tensor:
 def integers(keys: Tensor, count: int, limit: Tensor | int) -> Tensor:
     """(B, count) long numbers, uniform in 0 .. limit - 1; limit is a number of at most 2^24 or (B,) of them."""
     limit = limit[:, None] if isinstance(limit, Tensor) else limit
-    return (uniforms(keys, count).double() * limit).long()
+    return (_upper(_bits(keys, count)) * limit) >> 24  # whole numbers throughout: equal on every device
 
 
 def _bits(keys: Tensor, count: int) -> Tensor:
@@ -64,8 +64,13 @@ def _bits(keys: Tensor, count: int) -> Tensor:
 
 
 def _fraction(bits: Tensor) -> Tensor:
-    """The 24 upper bits as a float32 in [0, 1), without rounding."""
-    return _shifted(bits, 40).float().mul_(1 / 2**24)
+    """The upper bits as a float32 in [0, 1), without rounding."""
+    return _upper(bits).float().mul_(1 / 2**24)
+
+
+def _upper(bits: Tensor) -> Tensor:
+    """The 24 upper bits, as many as a float32 holds."""
+    return _shifted(bits, 40)
 
 
 def _mixed(x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from randommix_audio.evaluation import normals, row_keys, uniforms
+from randommix_audio.evaluation import integers, normals, row_keys, uniforms
 
 KEYS = [-4769476554756093182, 573542626704620492]
 UNIFORMS = [[0.14567142724990845, 0.417108416557312], [0.3478580713272095, 0.080241858959198]]
@@ -42,6 +42,19 @@ def test_uniforms_are_uniform_and_normals_normal_within_and_across_rows():
     assert (bell.abs() > 3).float().mean().item() == pytest.approx(0.0027, rel=0.2)
     halves = torch.stack([bell[:, :200].flatten(), bell[:, 201:].flatten()])
     assert abs(torch.corrcoef(halves)[0, 1].item()) < 0.01
+
+
+def test_integers_are_uniform_below_the_limit_of_their_row():
+    limit = torch.tensor([1, 3, 10, 2**24])
+    drawn = integers(row_keys(0, "x", torch.arange(4)), 9000, limit)
+    assert drawn[0].unique().tolist() == [0]
+    for row, size in ((1, 3), (2, 10)):
+        counts = torch.bincount(drawn[row], minlength=size)
+        assert len(counts) == size
+        assert (counts - 9000 / size).abs().max() < 4.5 * (9000 / size) ** 0.5
+    assert drawn[3].double().mean().item() == pytest.approx(2**23, rel=0.05)
+    whole = integers(row_keys(0, "x", torch.arange(4)), 50, 7)
+    assert torch.equal(whole, (uniforms(row_keys(0, "x", torch.arange(4)), 50).double() * 7).long())
 
 
 @pytest.mark.parametrize("index", [torch.zeros(2), torch.zeros(2, 2, dtype=torch.long), torch.zeros(2) > 0])
