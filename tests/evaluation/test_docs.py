@@ -15,7 +15,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding
 
 
 def numbers(text: str) -> list[float]:
-    return [float(found) for found in re.findall(r"[-+]?\d+(?:\.\d+)?", re.sub(r"RT60|300 to 3400|with 8 bits", "", text))]
+    plain = re.sub(r"RT60|300 to 3400|with 8 bits", "", text)
+    return [float(found) for found in re.findall(r"[-+]?\d+(?:\.\d+)?", plain)]
 
 
 def test_the_table_names_every_group_with_its_severities_and_its_mean():
