@@ -9,6 +9,8 @@ from randommix_audio.geometry.base import Geometry, Size
 from randommix_audio.geometry.in_place import row_slices, take_rows
 from randommix_audio.geometry.pairs import Constant
 
+_STEP_BYTES = 20  # of the temporaries of a mix, for each value
+
 
 @dataclass(frozen=True, eq=False)
 class Gains(Constant):
@@ -41,7 +43,7 @@ class Gains(Constant):
     def mix_into(self, out: Tensor, x: Tensor, sources: Tensor, rows: Tensor | None = None) -> None:
         own = x if rows is None else x.index_select(0, rows)
         weight = self.weight(Size(*x.shape[1:]))
-        for part in row_slices(out):
+        for part in row_slices(out, itemsize=_STEP_BYTES):
             partner = x.index_select(0, sources[1, part])
             out[part] = _add(own[part], partner, self.gain[part], take_rows(weight, part))
         self.fill_cut_off(out)

@@ -9,7 +9,7 @@ from randommix_audio.features.presets import PRESETS
 from randommix_audio.mixers.checks import check_choice
 
 Domain = Literal["waveform", "power", "logmel"]
-FrontEnd = str | float | LogMel
+FrontEnd = float | str | LogMel
 DOMAINS = ("waveform", "power", "logmel")
 DECIBELS_PER_NEPER = 10.0 / math.log(10.0)  # of power
 

@@ -190,6 +190,15 @@ def test_nothing_waits_for_the_device_in_the_power_domain(name, monkeypatch):
                 assert plan.apply(x, out=x) is x
 
 
+@pytest.mark.parametrize("per", ["batch", "row"])
+def test_plans_of_different_front_ends_are_compiled_together_and_mixed_by_their_own(per):
+    mix = CompiledApply(backend="eager")
+    for step, front_end in enumerate([1.0, "kaldi", "whisper"]):
+        x = torch.randn(5 + step, 10, 30 + step)
+        plan = power_mixup(per=per, front_end=front_end).plan(x, generator=seeded(step))
+        torch.testing.assert_close(mix(plan, x), plan.apply(x))
+
+
 def test_features_far_apart_neither_overflow_nor_lose_the_quieter_one():
     x = torch.tensor([[[-1e4, 50.0, -torch.inf]], [[1e4, 50.0, 3.0]]])
     mixed, plan = rma.Mixup(domain="power", front_end="kaldi", pairing="roll")(x, generator=seeded())

@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import randommix_audio as rma
 from randommix_audio import draws
+from randommix_audio.compiled import CompiledApply
 from randommix_audio.data.reading import read
 from randommix_audio.mixers.loudness import Hearing, equal_loudness, loudest_power
 
@@ -174,6 +175,7 @@ def test_a_stored_plan_needs_no_levels_and_every_way_to_apply_it_agrees(lengths)
     assert torch.equal(again.apply(wave), expected)
     assert torch.equal(again.to("cpu").weights, plan.weights)
     torch.testing.assert_close(plan.apply(wave.clone().requires_grad_()).detach(), expected, rtol=0, atol=0)
+    torch.testing.assert_close(CompiledApply(backend="eager")(plan, wave), expected)
     there = wave.clone()
     assert torch.equal(plan.apply(there, out=there), expected)
     scaled = plan.apply(wave * 3)  # the gains are of the batch that the plan was drawn for
