@@ -81,7 +81,10 @@ class Transcripts:
 
     def of(self, source: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Symbols and lengths of the k-th sources; of the row itself as joined. Lengths are empty where not given."""
-        target, lengths = self._plain if k else self._own
+        if k == 0:  # every row, in the order of the batch
+            target, lengths = self._own
+            return target, source.new_empty(0) if lengths is None else lengths
+        target, lengths = self._plain
         some = source.new_empty(0) if lengths is None else lengths.index_select(0, source)
         return target.index_select(0, source), some
 
@@ -280,7 +283,7 @@ def _reduced(per_row: Tensor, reduction: str) -> Tensor:
 def _weighted(values: Tensor, share: Tensor) -> Tensor:
     values = values.to(torch.promote_types(values.dtype, torch.float32))
     share = share.view(-1, *[1] * (values.ndim - 1)).to(values.dtype)
-    return torch.where(share > 0, share * values, 0.0)  # an infinite loss of a share of 0 is no loss
+    return share * values.masked_fill(share == 0, 0.0)  # an infinite loss of a share of 0 is no loss
 
 
 def _rows(encoded: Any, rows: Tensor, batch: int) -> Any:
