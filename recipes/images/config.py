@@ -15,7 +15,7 @@ class Config(Classifying):
 
     Args:
         data: folder made by `python -m data_prep.cifar` or a neighbour of it; or a folder of image files, with
-            train/<class>/ and val/<class>/.
+            train/<class>/ and val/<class>/, and perhaps test/<class>/.
         image_size: height and width to which image files are cropped; a prepared set has a size of its own.
         augment: what is done to each image before mixing.
     """

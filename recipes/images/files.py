@@ -1,4 +1,8 @@
-"""Image files in train/<class>/ and val/<class>/, for sets of the size of ImageNet: nothing is prepared or kept."""
+"""Image files in train/<class>/ and val/<class>/, for sets of the size of ImageNet: nothing is prepared or kept.
+
+Where there is test/<class>/ as well, val/ is what epochs may be chosen by; else it is the test split, because the paper
+reports on ImageNet's and no epoch may be chosen by that.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +17,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data_prep.command import one_line
-from recipes.images.batch import Batch
+from recipes.images.batch import SPLITS, Batch
 from recipes.images.config import Config
 from recipes.shared.console import UserError
 from recipes.shared.optional import need
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif")
-FOLDERS = {"train": "train", "test": "val"}
 MARGIN = 256 / 224  # the usual test crop of ImageNet: 224 out of the middle of an image whose short side is 256
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
@@ -68,12 +71,12 @@ class ImageFiles:
     """A folder of image files as a `sources.Source`.
 
     Args:
-        folder: holds train/<class>/ and val/<class>/.
+        folder: holds train/<class>/ and val/<class>/, and perhaps test/<class>/.
         config: the options; `image_size`, `augment.area`, `seed` and `workers` count here.
         device: where the batches go.
 
     Raises:
-        UserError: where a class has no images, both splits have other classes, or torchvision is not installed.
+        UserError: where a class has no images, the splits have other classes, or torchvision is not installed.
     """
 
     margin, mean, std = MARGIN, MEAN, STD
@@ -82,16 +85,18 @@ class ImageFiles:
     def __init__(self, folder: Path, config: Config, device: torch.device) -> None:
         need("torchvision", "images")
         self.size, self.device, self.workers = config.image_size, device, config.workers
-        found = {split: _files(folder / name) for split, name in FOLDERS.items()}
-        self.labels, files = found["train"]
-        if found["test"][0] != self.labels:
-            other = sorted(set(self.labels) ^ set(found["test"][0]))
-            raise UserError(f"{folder}: train and val have other classes ({', '.join(other[:3])})")
-        self.files = {"train": files, "test": found["test"][1]}
-        self.counts = {"train": len(files), "validation": 0, "test": len(self.files["test"])}
+        self.files: dict[str, list[tuple[str, int]]] = {split: [] for split in SPLITS}
+        self.labels, self.files["train"] = _files(folder / "train")
+        tested = {"validation": "val", "test": "test"} if (folder / "test").is_dir() else {"test": "val"}
+        for split, name in tested.items():
+            labels, self.files[split] = _files(folder / name)
+            if labels != self.labels:
+                other = sorted(set(self.labels) ^ set(labels))
+                raise UserError(f"{folder}: train and {name} have other classes ({', '.join(other[:3])})")
+        self.counts = {split: len(files) for split, files in self.files.items()}
         self.metadata: dict[str, Any] = {"settings": {"image_size": self.size}}
         self.digest = _digest(folder, self.labels, self.files)
-        self.crops = _Crops(files, self.size, config.augment.area, config.seed)
+        self.crops = _Crops(self.files["train"], self.size, config.augment.area, config.seed)
         self.order = _Order()
         self._loader: DataLoader | None = None
 

@@ -92,7 +92,7 @@ def robustness(options: Options) -> dict[str, Any]:
     source = open_fitting(data, shape, options.checkpoint, device, options.batch_size, options.workers)
     if not source.counts["test"]:
         raise UserError(f"{data}: has no test images")
-    found: dict[str, Any] = {"corruption_error": None, "corruptions": None, "images": None}
+    found: dict[str, Any] = {"corruption_error": None, "corruptions": None, "images": None, "made": None}
     if options.corruptions is not None:
         found = _corrupted(model, options)
     return {
@@ -104,6 +104,7 @@ def robustness(options: Options) -> dict[str, Any]:
             "occlusion": {"blocks": 1, "size": list(BLOCK), "fill": 0},
             "corruptions": found["corruptions"],
             "corruption_images": found["images"],
+            "corruptions_made": found["made"],
             "limit_corruption_images": options.limit_corruption_images,
         },
         "checkpoint": options.checkpoint,
@@ -134,6 +135,12 @@ def refuse_misfit(folder: str, shape: Shape) -> None:
             raise UserError(f"{folder}: has {classes} classes, the checkpoint {len(shape.labels)}")
 
 
+def made_here(folder: str) -> str | None:
+    """What `data_prep.cifar_c --make` says of its arrays, which are not the published ones; None for those."""
+    file = Path(folder) / "made.json"
+    return str(records.read_json(file).get("notice")) if file.is_file() else None
+
+
 def _attacked(model: Normalized, source: Source, options: Options) -> dict[str, float]:
     """The errors on the test images as they are, after FGSM, and behind blocks of zeros."""
     wrong = torch.zeros(3, dtype=torch.long, device=model.mean.device)
@@ -162,7 +169,7 @@ def _corrupted(model: Normalized, options: Options) -> dict[str, Any]:
         return int(wrong) / count
 
     try:
-        return {**corruption_error(error, options.corruptions), "images": count}
+        return {**corruption_error(error, options.corruptions), "images": count, "made": made_here(options.corruptions)}
     finally:
         progress.close()
 
@@ -183,6 +190,8 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
     for name in ("clean", "fgsm", "corruption", "occlusion"):
         error = report[f"{name}_error"]
         yield f"{name:<12} error " + ("not measured: see --corruptions" if error is None else f"{100 * error:6.2f} %")
+    if notice := report["details"]["corruptions_made"]:
+        yield f"corruptions: {notice}"
     for name, found in (report["details"]["corruptions"] or {}).items():
         severities = " ".join(f"{100 * error:6.2f}" for error in found["severities"])
         yield f"  {name:<18} {100 * found['error']:6.2f} %   severity 1 to 5: {severities}"

@@ -1,8 +1,6 @@
 """Where images come from: a prepared set, held on the device, or image files, decoded by worker processes.
 
-Both give the bytes of the images as (B, H, W, 3) on the device. A set has the splits train and test, and validation
-where it was prepared with one; `val/` of a folder of files is its test split, because the paper reports on it and no
-epoch may be chosen by it.
+Both give the bytes of the images as (B, H, W, 3) on the device.
 """
 
 from __future__ import annotations

@@ -64,9 +64,11 @@ class ClassifierJob:
     def network(self) -> nn.Module:
         """The network as it is before the training, on the CPU."""
         options = self.options
-        return seeded(
+        made = seeded(
             options.seed, len(self.labels), self.channels, options.width, options.dropout, model=options.model
         )
+        layout = torch.channels_last if options.channels_last else torch.contiguous_format
+        return made.to(memory_format=layout)  # type: ignore[call-overload]
 
     def facts(self) -> dict[str, Any]:
         """What results.json says beside what it says of every classifier."""

@@ -1,6 +1,8 @@
 """Folders of image files: what is read, in which order, and what is said of files that are none."""
 
+import io
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +55,24 @@ def test_targets_are_the_folders_that_images_lie_in_and_val_is_the_test_split(fi
         assert torch.equal(image.permute(2, 0, 1), middle(read_image(path), SIZE, 256 / 224))
 
 
+def test_where_there_is_a_test_folder_val_is_what_epochs_are_chosen_by(tmp_path):
+    folder = make_files(tmp_path / "set", train=6, val=3)
+    shutil.copytree(folder / "val", folder / "test")
+    (folder / "test" / "plain" / "more.png").write_bytes(png())
+    source = source_of(folder)
+    assert source.counts == {"train": 6, "validation": 3, "test": 4}
+    assert [len(batch) for split in ("validation", "test") for batch in source.read(split, torch.arange(3), 9)] == [
+        3,
+        3,
+    ]
+
+
+def png() -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (9, 6)).save(stream, "PNG")
+    return stream.getvalue()
+
+
 def test_training_images_are_random_crops_that_depend_on_the_seed_the_epoch_and_the_row_alone(files):
     alone, helped = source_of(files), source_of(files, "--workers=2")
     torch.manual_seed(0)
@@ -81,8 +101,7 @@ def test_workers_change_no_weight_of_a_training(files, tmp_path):
     assert equal(weights(tmp_path / "w0" / "last.ckpt"), weights(tmp_path / "w1" / "last.ckpt"))
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("content", [b"no image", b""])
+@pytest.mark.parametrize("workers, content", [(0, b"no image"), (1, b"")])
 def test_a_file_that_is_no_image_is_named_in_one_line(tmp_path, workers, content):
     folder = make_files(tmp_path / "set", train=6, val=3)
     (folder / "train" / "plain" / "broken.jpg").write_bytes(content)

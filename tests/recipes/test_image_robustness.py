@@ -1,6 +1,7 @@
 """The errors of a classifier of images under attack, corruption and occlusion."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,19 @@ def test_without_corruptions_their_error_is_null_and_said_to_be_missing(trained,
     found = report_of(trained, tmp_path / "a.json")
     assert found["corruption_error"] is None
     assert "corruption   error not measured: see --corruptions" in capsys.readouterr().out
+
+
+def test_arrays_that_were_made_here_are_said_not_to_be_the_published_ones(trained, corruptions, tmp_path, capsys):
+    shutil.copytree(corruptions, tmp_path / "made")
+    (tmp_path / "made" / "made.json").write_text('{"notice": "drawn by hand"}')
+    limit = "--limit_corruption_images=1"
+    assert (
+        report_of(trained, tmp_path / "a.json", limit, f"--corruptions={corruptions}")["details"]["corruptions_made"]
+        is None
+    )
+    found = report_of(trained, tmp_path / "b.json", limit, f"--corruptions={tmp_path / 'made'}")
+    assert found["details"]["corruptions_made"] == "drawn by hand"
+    assert "corruptions: drawn by hand" in capsys.readouterr().out
 
 
 def test_a_limit_takes_the_first_images_of_each_severity_and_is_recorded(trained, corruptions, tmp_path):

@@ -72,8 +72,8 @@ def test_a_run_leaves_its_curves_its_confusions_and_what_mixing_does_to_images(p
     assert found == {"curves", "confusion", "mixes", "methods"}
 
 
-@pytest.mark.parametrize("kind", ["prepared", "files"])
-def test_a_run_that_was_stopped_ends_as_an_undisturbed_one(kind, request, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind, last", [("prepared", "true"), ("prepared", "false"), ("files", "true")])
+def test_a_run_that_was_stopped_ends_as_an_undisturbed_one(kind, last, request, tmp_path, monkeypatch):
     data = request.getfixturevalue(kind)
     options = [
         "--epochs=3",
@@ -81,6 +81,7 @@ def test_a_run_that_was_stopped_ends_as_an_undisturbed_one(kind, request, tmp_pa
         "--dropout=0.2",
         "--batch_size=8",
         "--image_size=12",
+        f"--channels_last={last}",
         "--mixer_args={per: row}",
     ]
     run_here(data, tmp_path, "--name=undisturbed", *options)
@@ -110,6 +111,18 @@ def test_images_on_the_device_and_images_read_from_the_disk_train_alike(prepared
     for name in ("yes", "no"):
         run_here(prepared, tmp_path, "--epochs=2", f"--name={name}", f"--resident={name}")
     assert equal(weights(tmp_path / "yes" / "last.ckpt"), weights(tmp_path / "no" / "last.ckpt"))
+
+
+def test_weights_with_channels_last_train_as_others_do_and_keep_their_layout(prepared, tmp_path):
+    options = ["--epochs=2", "--ema_decay=0.9", "--lr=0.01"]
+    for name in ("false", "true"):
+        run_here(prepared, tmp_path, *options, f"--name={name}", f"--channels_last={name}")
+    plain, last = (torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("false", "true"))
+    for part in ("model", "average"):
+        for name, weight in last[part].items():
+            torch.testing.assert_close(weight, plain[part][name], atol=1e-4, rtol=1e-3)
+    assert last["model"]["stages.0.conv1.weight"].is_contiguous(memory_format=torch.channels_last)
+    assert last["average"]["stages.0.conv1.weight"].is_contiguous(memory_format=torch.channels_last)
 
 
 def test_the_seed_decides_order_augmentation_and_mixing(prepared, tmp_path):
