@@ -21,7 +21,8 @@ def step_generator(seed: int, step: int, rank: int = 0, device: torch.device | s
     Args:
         seed: The run's seed.
         step: The number of the training step.
-        rank: The process of a distributed run; ranks draw independently.
+        rank: The process of a distributed run; ranks draw independently. -1, which no process has, is for what all of
+            them shall draw alike: the `method_generator` of a plan.
         device: Where the generator lives, the CPU or the batch's device.
 
     Returns:
@@ -61,18 +62,25 @@ class Draws:
         generator: On the CPU or on `device`; None is torch's default generator (of `device` for tensors, of the CPU for
             what is drawn on the host).
         device: Where the results are wanted.
+        method_generator: On the CPU, of what `decide` draws; None: `generator`.
 
     Raises:
-        TypeError: If the generator is something else.
-        ValueError: If it lives on a third device.
+        TypeError: If a generator is something else.
+        ValueError: If one lives on another device.
     """
 
-    def __init__(self, generator: Generator | None, device: torch.device) -> None:
-        if generator is not None and not hasattr(generator, "get_state"):
-            raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
+    def __init__(
+        self, generator: Generator | None, device: torch.device, method_generator: Generator | None = None
+    ) -> None:
+        for name, given in (("generator", generator), ("method_generator", method_generator)):
+            if given is not None and not hasattr(given, "get_state"):
+                raise TypeError(f"{name} must be a torch.Generator, got {type(given).__name__}")
         if generator is not None and generator.device.type not in ("cpu", device.type):
             raise ValueError(f"generator lives on {generator.device}; it must live on the CPU or on {device}")
+        if method_generator is not None and method_generator.device.type != "cpu":
+            raise ValueError(f"method_generator lives on {method_generator.device}; it must live on the CPU")
         self.generator = generator
+        self.method_generator = method_generator
         self.device = device
         self.origin = device if generator is None else generator.device
         self._host: Generator | None = None
@@ -125,6 +133,15 @@ class Draws:
         if self._host is None:
             self._host = _on_host(self.generator)  # derived once for all that one plan draws on the host
         return host_uniforms(self._host, count)
+
+    def decide(self, count: int) -> list[float]:
+        """Uniform numbers for what decides how much work a batch is: whether it is mixed, by which method, where.
+
+        Processes of a distributed training whose method generators are alike do the same amount of work.
+        """
+        if self.method_generator is None:
+            return self.host(count)
+        return host_uniforms(self.method_generator, count)
 
     def _moved(self, drawn: Tensor) -> Tensor:
         if drawn.device == self.device or drawn.device.type == self.device.type != "cuda":

@@ -55,6 +55,7 @@ class Hidden:
         rows: Tensor | None = None,
         generator: Generator | None = None,
         saliency: Saliency | None = None,
+        method_generator: Generator | None = None,
     ) -> HiddenPlan:
         """Draw all that is random about mixing the next forward: partners, weights, and one layer, all layers alike.
 
@@ -68,6 +69,7 @@ class Hidden:
             generator: On the CPU or on the device of `x`; None: torch's default generator. The layer is drawn on the
                 host.
             saliency: For candidates that mix the input, see `Mixer.plan`.
+            method_generator: On the CPU, of the method and the layer, see `Mixer.plan`.
 
         Returns:
             The plan; its `share` is known once the model has run.
@@ -82,8 +84,8 @@ class Hidden:
             layout, canonical = read_batch(x, self.mixer.layout)
             lengths = check_lengths(lengths, canonical.shape[0], canonical.shape[3], x.device)
             return self.use(HiddenPlan(identity_plan(x, layout, lengths, self.mixer.source_count), None))
-        plan = self.mixer.plan(x, lengths, rows, generator, saliency)
-        (uniform,) = Draws(generator, x.device).host(1)
+        plan = self.mixer.plan(x, lengths, rows, generator, saliency, method_generator)
+        (uniform,) = Draws(generator, x.device, method_generator).decide(1)
         layer = self.layers[int(uniform * len(self.layers))]
         of_layers = plan.drawn is not None or plan.candidates[0] in self._methods
         return self.use(HiddenPlan(plan, layer if of_layers else INPUT))

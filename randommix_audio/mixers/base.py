@@ -133,6 +133,7 @@ class Mixer(nn.Module):
         rows: Tensor | None = None,
         generator: Generator | None = None,
         saliency: Saliency | None = None,
+        method_generator: Generator | None = None,
     ) -> MixPlan:
         """Draw all that is random about mixing `x`.
 
@@ -146,6 +147,9 @@ class Mixer(nn.Module):
             generator: On the CPU or on the device of `x`; None: torch's default generator.
             saliency: (B, F, T), or a callable of `x` that gives it and runs only if the drawn method needs it; None:
                 what the method was made with. See `randommix_audio.saliency`.
+            method_generator: On the CPU, of what decides how much work the batch is: whether it is mixed at all, the
+                method, the number of blocks; None: `generator`. In distributed training give all processes one of the
+                same seed, such as `step_generator(seed, step, -1)`: none then waits for another's dearer method.
 
         Raises:
             TypeError: If `x` is not floating-point, or lengths or rows have the wrong kind of entries.
@@ -157,7 +161,7 @@ class Mixer(nn.Module):
         longest_pair = longest_pair_of(lengths, size.time)
         lengths = check_lengths(lengths, batch, size.time, x.device)
         rows = check_rows(rows, batch, x.device)
-        draws = Draws(generator, x.device)
+        draws = Draws(generator, x.device, method_generator)
         salient = SaliencyOfBatch(x, layout, lengths, saliency)
         with plain_mode(x.device.type):
             p = self.current_p
@@ -201,13 +205,14 @@ class Mixer(nn.Module):
         rows: Tensor | None = None,
         generator: Generator | None = None,
         saliency: Saliency | None = None,
+        method_generator: Generator | None = None,
     ) -> tuple[Tensor, MixPlan]:
         """Draw a plan and apply it; see `plan`. In eval(): `x` itself and the plan that leaves every row alone."""
         if not self.training:
             layout, canonical = read_batch(x, self.layout)
             lengths = check_lengths(lengths, canonical.shape[0], canonical.shape[3], x.device)
             return x, identity_plan(x, layout, lengths, self.source_count)
-        plan = self.plan(x, lengths, rows, generator, saliency)
+        plan = self.plan(x, lengths, rows, generator, saliency, method_generator)
         return plan.apply(x), plan
 
     def attach(self, model: nn.Module, layers: Sequence[str], time_axis: int | None = None) -> "Hidden":
@@ -236,7 +241,7 @@ class Mixer(nn.Module):
         """Whether the host knows that no row is mixed, so that nothing else need be drawn or looked at."""
         if batch == 0 or self.per == "row":
             return round(p * batch) == 0
-        return p < 1 and draws.host(1)[0] >= p
+        return p < 1 and draws.decide(1)[0] >= p
 
     def draw_count(self, rows: Rows) -> int:
         """How many lambdas, boxes or masks are drawn: one, or one for each row.

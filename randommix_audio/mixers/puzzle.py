@@ -92,7 +92,7 @@ class PuzzleMix(Mixer):
 
     def draw_geometry(self, draws: Draws, rows: Rows) -> Drawn:
         """See `Mixer.draw_geometry`."""
-        (chosen,) = choose(draws.host(1), [1.0] * len(self._choices))
+        (chosen,) = choose(draws.decide(1), [1.0] * len(self._choices))
         bands, blocks = (min(count, size) for count, size in zip(self._choices[chosen], rows.size[1:], strict=True))
         lam = draws.beta(self.alpha, self.draw_count(rows)).expand(rows.count)
         own_saliency, partner_saliency = _pooled(rows.saliency.map(self.saliency), rows, bands, blocks)

@@ -90,9 +90,9 @@ class RandomMix(Mixer):
     def draw_geometry(self, draws: Draws, rows: Rows) -> Drawn:
         """See `Mixer.draw_geometry`."""
         if self.per == "batch":
-            (chosen,) = choose(draws.host(1), self.weights)
+            (chosen,) = choose(draws.decide(1), self.weights)
             return self._mixer(chosen).draw_in_domain(draws, rows)
-        chosen_of_row = np.array(choose(draws.host(rows.count), self.weights))
+        chosen_of_row = np.array(choose(draws.decide(rows.count), self.weights))
         members = [np.flatnonzero(chosen_of_row == k) for k in range(len(self.weights))]
         # One group for each candidate, of two rows at least: compiled code then sees the same shapes of work each time.
         padded = [np.resize(rows_of_group, max(2, len(rows_of_group))) for rows_of_group in members]

@@ -73,6 +73,24 @@ def test_every_layer_is_drawn_as_often_and_the_generator_decides():
     assert torch.equal(first.sources, second.sources)
 
 
+def test_processes_of_one_method_generator_draw_one_layer():
+    x, model = torch.randn(6, 1, 8, 12), Network()
+    with rma.ManifoldMixup().attach(model, LAYERS) as hidden:
+        layers = [
+            [
+                hidden.draw(
+                    x,
+                    generator=rma.step_generator(0, step, rank),
+                    method_generator=rma.step_generator(0, step, -1),
+                ).layer
+                for step in range(12)
+            ]
+            for rank in range(2)
+        ]
+    assert layers[0] == layers[1]
+    assert len(set(layers[0])) > 2
+
+
 def test_a_plan_holds_for_every_forward_until_the_next_draw_or_clear():
     model = Network()
     x = torch.randn(4, 1, 20, 34)

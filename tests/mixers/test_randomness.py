@@ -66,6 +66,64 @@ def test_host_draws_from_a_device_generator_advance_it(monkeypatch):
 
 
 @pytest.mark.parametrize("per", ["batch", "row"])
+def test_processes_of_one_method_generator_draw_one_method_and_partners_of_their_own(per):
+    x = torch.randn(32, 8, 20)
+    mixer = rma.RandomMix(per=per, p=0.5)
+    methods, rows = set(), 0
+    for step in range(12):
+        first, second = (
+            mixer.plan(
+                x,
+                generator=rma.step_generator(0, step, rank),
+                method_generator=rma.step_generator(0, step, -1),
+            )
+            for rank in range(2)
+        )
+        if per == "row":
+            assert len(set(first.method)) > 1
+            assert torch.equal(first.drawn, second.drawn)
+        else:
+            assert first.method == second.method
+        methods |= {str(first.method)}
+        rows += int((first.sources[1] != second.sources[1]).sum())
+    assert len(methods) > 2
+    assert rows > 100
+
+
+def test_a_method_generator_decides_the_number_of_blocks():
+    x = torch.randn(4, 1, 16, 24).abs()
+    mixer = rma.PuzzleMix()
+    blocks = [
+        [
+            mixer.plan(
+                x,
+                generator=rma.step_generator(0, step, rank),
+                method_generator=rma.step_generator(0, step, -1),
+            ).geometry.grid.shape
+            for step in range(8)
+        ]
+        for rank in range(2)
+    ]
+    assert blocks[0] == blocks[1]
+    assert len(set(blocks[0])) > 1
+
+
+def test_without_a_method_generator_the_generator_decides_all():
+    x = torch.randn(6, 8, 20)
+    plans = [rma.RandomMix().plan(x, generator=torch.Generator().manual_seed(step)) for step in range(20)]
+    again = [rma.RandomMix().plan(x, None, None, torch.Generator().manual_seed(step), None, None) for step in range(20)]
+    assert [plan.method for plan in plans] == [plan.method for plan in again]
+
+
+def test_a_method_generator_that_would_have_to_be_waited_for_is_refused():
+    x = torch.randn(6, 8, 20)
+    with pytest.raises(ValueError, match="method_generator lives on meta; it must live on the CPU"):
+        rma.RandomMix().plan(x, method_generator=DeviceGenerator())
+    with pytest.raises(TypeError, match=r"method_generator must be a torch.Generator, got int"):
+        rma.RandomMix().plan(x, method_generator=3)
+
+
+@pytest.mark.parametrize("per", ["batch", "row"])
 @pytest.mark.parametrize("variant", ["default", "official"])
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("lengths", [False, True])
