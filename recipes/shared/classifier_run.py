@@ -88,9 +88,8 @@ def _finished(recipe: Recipe, fabric: Fabric, job: ClassifierJob, folder: Path) 
 def _conclude(recipe: Recipe, trainer: Trainer, job: ClassifierJob, folder: Path) -> dict[str, Any]:
     """Test the last and the best model, draw the pictures, and write results.json as the very last file."""
     fabric, config = trainer.fabric, job.options
-    best_state = records.load(folder / BEST, fabric.device)
-    best = job.network().to(fabric.device)
-    best.load_state_dict(best_state["model"])
+    validated = job.counts["validation"] > 0
+    last = {"epoch": trainer.epoch, **_both(job, trainer.judged)}
     metrics = records.read_metrics(folder / METRICS)
     results = {
         "recipe": recipe.name,
@@ -103,11 +102,11 @@ def _conclude(recipe: Recipe, trainer: Trainer, job: ClassifierJob, folder: Path
         "epochs": config.epochs,
         "seed": config.seed,
         "clips": job.counts,
-        "selection": BEST_COUNTS if job.counts["validation"] else LAST_COUNTS,
+        "selection": BEST_COUNTS if validated else LAST_COUNTS,
         **job.facts(),
         **circumstances(trainer, metrics),
-        "last": {"epoch": trainer.epoch, **_both(job, trainer.judged)},
-        "best": {"epoch": best_state["epoch"], **_both(job, best)},
+        "last": last,
+        "best": _best(trainer, job, folder) if validated else last,
     }
     if fabric.global_rank == 0:
         pictures = draw(job, metrics, results["last"]["test"], folder) if config.pictures else []
@@ -115,6 +114,14 @@ def _conclude(recipe: Recipe, trainer: Trainer, job: ClassifierJob, folder: Path
         _tell(recipe, folder, results, pictures)
     fabric.barrier()
     return results
+
+
+def _best(trainer: Trainer, job: ClassifierJob, folder: Path) -> dict[str, Any]:
+    """Test the model with the best validation accuracy."""
+    state = records.load(folder / BEST, trainer.fabric.device)
+    network = job.network().to(trainer.fabric.device)
+    network.load_state_dict(state["model"])
+    return {"epoch": state["epoch"], **_both(job, network)}
 
 
 def _both(job: ClassifierJob, network: torch.nn.Module) -> dict[str, Any]:

@@ -195,7 +195,7 @@ class Trainer:
                             writer.add_scalar(name, value, self.step)
                     writer.flush()
                 self._store(line)
-                progress.say("  ".join(f"{name} {_short(value)}" for name, value in line.items()))
+                progress.say("  ".join(f"{name} {_short(value)}" for name, value in line.items() if value is not None))
         finally:
             progress.close()
             if writer is not None:
@@ -346,4 +346,4 @@ def _epoch_seed(seed: int, epoch: int, rank: int) -> int:
 
 
 def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,5 +1,7 @@
 """Parts of the image recipe on their own: augmentation, networks, order, scores."""
 
+import importlib
+
 import pytest
 import torch
 from torch import nn
@@ -11,6 +13,7 @@ from recipes.images.sources import open_source
 from recipes.shared import records
 from recipes.shared.batching import epoch_rows
 from recipes.shared.classifier import contact_sheet, judge, report_of
+from recipes.shared.console import UserError
 from recipes.shared.devices import make_fabric
 from recipes.shared.models import LAYERS, make_model
 from recipes.shared.preact_resnet import count_parameters
@@ -116,6 +119,16 @@ def test_an_unknown_network_and_an_empty_one_are_named():
     for model in LAYERS:
         with pytest.raises(ValueError, match="width must be at least 1, got 0"):
             make_model(3, width=0, model=model)
+
+
+def test_without_torchvision_one_line_says_how_to_install_it(monkeypatch):
+    def missing(name: str) -> None:
+        raise OSError("libcudart.so: cannot open\nmore")
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    with pytest.raises(UserError, match=r"torchvision cannot be imported .*: pip install '.*\[images\]'$") as caught:
+        make_model(3, model="resnet50")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
