@@ -8,9 +8,8 @@ A peer that is not installed is named as missing; none of them is needed.
 import argparse
 import importlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -245,67 +244,6 @@ def milliseconds(times: Times | None) -> str:
     return f"{times.median * 1000:.3g}" if times else "missing"
 
 
-def growing(arguments: argparse.Namespace, device: torch.device) -> dict[str, dict[str, Any]]:
-    """Seconds for more rows of one second, and for eight rows of longer clips."""
-    found: dict[str, dict[str, Any]] = {}
-    grown = {
-        "rows of 1 s": [Case(rows, 1) for rows in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)],
-        "seconds of 8 clips": [Case(8, seconds) for seconds in (1, 2, 4, 8, 15, 30, 60)],
-    }
-    for axis, cases in grown.items():
-        points: dict[str, list[float]] = {}
-        for case in cases:
-            wave = case.wave().to(device).float() / 32768
-            works: dict[str, Work] = {"ours": partial(case.front_end().to(device), wave)}
-            works |= {name: work for name in (REFERENCE,) if (work := installed(name, case, wave))}
-            for name, times in timing.time_together(works, device, max(3, arguments.rounds // 3)).items():
-                points.setdefault(name, []).append(times.median)
-        sound = [case.rows * case.seconds for case in cases]
-        sizes = [case.rows if axis.startswith("rows") else case.seconds for case in cases]
-        exponents = {name: exponent(sound, seconds) for name, seconds in points.items()}
-        found[axis] = {"sizes": sizes, "seconds": points, "exponents": exponents}
-    return found
-
-
-def exponent(work: Sequence[float], seconds: Sequence[float], least: float = 16.0) -> float:
-    """The slope of the logarithms: time grows as work to that power, from `least` seconds of sound on."""
-    kept = [(math.log(w), math.log(s)) for w, s in zip(work, seconds, strict=True) if w >= least]
-    return float(np.polyfit([w for w, _ in kept], [s for _, s in kept], 1)[0])
-
-
-def growth(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """One table for each axis."""
-    parts = []
-    for axis, figures in found.items():
-        names = list(figures["seconds"])
-        rows = [
-            [f"{size:g}", *(f"{1000 * figures['seconds'][name][i]:.3g}" for name in names)]
-            for i, size in enumerate(figures["sizes"])
-        ]
-        rows.append(["exponent from 16 s of sound on", *(f"{figures['exponents'][name]:.2f}" for name in names)])
-        parts.append(timing.markdown_table([axis, *(f"{name}, ms" for name in names)], rows))
-    return "\n".join(parts)
-
-
-def picture(path: Path, found: Mapping[str, Mapping[str, Any]]) -> None:
-    """Time over work on logarithmic axes; a dotted line is exactly linear."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 3.4), layout="constrained")
-    for axes, (label, figures) in zip(figure.subplots(1, len(found)), found.items(), strict=True):
-        sizes = figures["sizes"]
-        for name, seconds in figures["seconds"].items():
-            line = axes.loglog(sizes, [1000 * s for s in seconds], marker="o", label=name)[0]
-            linear = [1000 * seconds[-1] * size / sizes[-1] for size in sizes]
-            axes.loglog(sizes, linear, ":", color=line.get_color(), linewidth=1)
-        axes.set(xlabel=label, ylabel="ms")
-        axes.grid(alpha=0.3)
-        axes.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    print(f"Written: {path}")
-
-
 def plain(figures: Mapping[str, Any]) -> dict[str, Any]:
     """The same as values that JSON knows."""
     return {
@@ -317,11 +255,10 @@ def plain(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, print, and write tables, a JSON file and the picture."""
+    """Measure, print, and write tables and a JSON file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     timing.common_arguments(parser)
-    parser.add_argument("--quick", action="store_true", help="torchaudio alone, nothing about growing work")
-    parser.add_argument("--picture", action="store_true", help="draw how time grows with work")
+    parser.add_argument("--quick", action="store_true", help="torchaudio alone")
     arguments = parser.parse_args()
     threads = [arguments.threads] if arguments.threads else sorted({1, torch.get_num_threads()}, reverse=True)
     facts: dict[str, Any] = timing.environment(PACKAGES) | {"runs": {}}
@@ -332,12 +269,8 @@ def main() -> None:
             where = f"{device}, {count} thread{'s' if count > 1 else ''}" if device.type == "cpu" else str(device)
             with torch.inference_mode():
                 found = {case: compare(case, arguments, device) for case in CASES}
-                grown = {} if arguments.quick else growing(arguments, device)
-            sections += [f"## {where}\n", comparison(found)] + ([growth(grown)] if grown else [])
-            cases = {str(case): plain(figures) for case, figures in found.items()}
-            facts["runs"][where] = {"cases": cases, "growth": grown}
-            if arguments.picture and grown:
-                picture(arguments.out / f"logmel_speed_{where.replace(', ', '_').replace(' ', '_')}.png", grown)
+            sections += [f"## {where}\n", comparison(found)]
+            facts["runs"][where] = {str(case): plain(figures) for case, figures in found.items()}
     timing.write(arguments.out, "logmel_speed", "\n".join(sections), facts)
 
 

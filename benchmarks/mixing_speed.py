@@ -1,7 +1,6 @@
 """Mixing: plan and apply, ours and the peers', against the time to move the bytes that must move.
 
     python -m benchmarks mixing                       # (256, 1, 40, 98), on the CPU and any accelerator present
-    python -m benchmarks mixing --growth              # and how the time grows with rows and frames, with a picture
     python -m benchmarks mixing --threads 2 --rows 64
 
 "new" is ours as a user calls it: `mixer(x)`, which draws a plan, applies it and returns a new batch; "out=" writes into
@@ -12,9 +11,6 @@ it is half, which makes the mean share that of lambda.
 """
 
 import argparse
-import math
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,8 +24,6 @@ from benchmarks.timing import Times, Work
 METHODS = ("mixup", "cutmix", "cutmix official", "resizemix", "fmix", "randommix")
 PER = ("batch", "row")
 PARTS = ("plan", "apply", "new", "out=", "in place")
-ROWS = (16, 64, 256, 1024, 4096)
-FRAMES = (32, 100, 320, 1000, 3000, 6000)
 Facts = dict[str, Any]
 
 
@@ -134,73 +128,6 @@ def compare(device: torch.device, arguments: argparse.Namespace) -> tuple[str, F
     return text, facts
 
 
-def growth(device: torch.device, arguments: argparse.Namespace) -> tuple[str, Facts]:
-    """How the time of a mix into a tensor that is there grows with rows and with frames, as Markdown and as facts.
-
-    A new tensor of more than 32 MB is mapped by the operating system at every call, which takes longer than the mix.
-    """
-    facts: Facts = {}
-    text = f"## Growth on {device}\n"
-    for axis, sizes in (("rows", ROWS), ("frames", FRAMES)):
-        found: dict[str, list[float]] = {}
-        for size in sizes:
-            shape = (size, 1, 40, 98) if axis == "rows" else (64, 1, 40, size)
-            x = torch.randn(shape, device=device)
-            out = torch.empty_like(x)
-            calls: dict[str, Work] = {"copy": lambda out=out, x=x: out.copy_(x)}  # type: ignore[misc]
-            calls |= {f"{m} per {per}": _mixing(build(m, per), x, out) for m in METHODS for per in PER}
-            rounds = max(3, arguments.rounds // 3)
-            for name, times in timing.time_together(calls, device, rounds, quantile=arguments.quantile).items():
-                found.setdefault(name, []).append(times.median)
-        facts[axis] = {"sizes": sizes, "seconds": found}
-        lines = [
-            [name, *(f"{value * 1000:.3f}" for value in seconds), f"{exponent(sizes, seconds):.2f}"]
-            for name, seconds in found.items()
-        ]
-        at = "(rows, 1, 40, 98)" if axis == "rows" else "(64, 1, 40, frames)"
-        headers = ["method", *(f"{size} {axis}" for size in sizes), "exponent"]
-        text += f"Milliseconds of plan and apply(x, out=) at {at}; exponent 1 is linear.\n\n"
-        text += timing.markdown_table(headers, lines) + "\n"
-    return text, facts
-
-
-def _mixing(mixer: rma.Mixer, x: Tensor, out: Tensor) -> Work:
-    return lambda: mix(mixer, x, out=out)
-
-
-def exponent(sizes: Sequence[int], seconds: Sequence[float]) -> float:
-    """Slope of log time over log size for the larger half of the sizes, by least squares: 1 where time is linear."""
-    pairs = [(math.log(size), math.log(value)) for size, value in zip(sizes, seconds, strict=True)][len(sizes) // 2 :]
-    mean_x, mean_y = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
-    covariance = sum((a - mean_x) * (b - mean_y) for a, b in pairs)
-    return covariance / sum((a - mean_x) ** 2 for a, _ in pairs)
-
-
-def draw(facts: Facts, path: Path) -> None:
-    """The picture of the growth: time over rows and over frames, both axes logarithmic."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
-    for ax, (axis, values) in zip(axes, facts.items(), strict=True):
-        for name, seconds in values["seconds"].items():
-            method, _, per = name.partition(" per ")
-            style = "-o" if per == "batch" else "--s" if per else "-"
-            colour = f"C{METHODS.index(method)}" if per else "black"
-            ax.loglog(values["sizes"], [1000 * value for value in seconds], style, color=colour, ms=3, lw=1, label=name)
-        largest = max(seconds[-1] for seconds in values["seconds"].values()) * 1000
-        line = [largest * size / values["sizes"][-1] for size in values["sizes"]]
-        ax.loglog(values["sizes"], line, ":", color="0.5", label="linear")
-        ax.set_xlabel("rows of (., 1, 40, 98)" if axis == "rows" else "frames of (64, 1, 40, .)")
-        ax.set_ylabel("milliseconds, plan and apply")
-        ax.grid(True, which="major", color="0.9")
-    axes[0].legend(fontsize=7, ncols=2)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
-
-
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -208,7 +135,6 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=256, help="rows of the batch; an even number, as timm asks for")
     parser.add_argument("--bins", type=int, default=40, help="frequency bins")
     parser.add_argument("--frames", type=int, default=98, help="frames")
-    parser.add_argument("--growth", action="store_true", help="also measure more rows and more frames")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -219,11 +145,6 @@ def main() -> None:
     for device in timing.devices(arguments.device):
         tables, facts[str(device)] = compare(device, arguments)
         text += tables + "\n"
-        if arguments.growth:
-            tables, facts[f"{device} growth"] = growth(device, arguments)
-            text += tables
-            arguments.out.mkdir(parents=True, exist_ok=True)
-            draw(facts[f"{device} growth"], arguments.out / f"mixing_growth_{device.type}.png")
     timing.write(arguments.out, "mixing", text, facts)
 
 
