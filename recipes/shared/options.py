@@ -10,7 +10,8 @@ import randommix_audio as rma
 from recipes.shared.console import UserError
 from recipes.shared.models import LAYERS, ModelName
 
-MixerName = Literal[rma.MIXERS]  # type: ignore[valid-type]
+# No recipe may have this name for another type: jsonargparse looks up the types of a recipe's options here as well.
+ClassifierMixer = Literal[rma.MIXERS]  # type: ignore[valid-type]
 
 # The saliency that each paper's method follows.
 SALIENCY = {"saliencymix": "energy", "puzzlemix": "gradient", "comixup": "gradient"}
@@ -112,7 +113,7 @@ class Classifying(Training):
     model: ModelName = "preact_resnet18"
     width: int = 64
     dropout: float = 0.0
-    mixer: MixerName = "randommix"
+    mixer: ClassifierMixer = "randommix"
     mixer_args: dict[str, Any] = field(default_factory=dict)
     candidates: list[str] = field(default_factory=lambda: ["mixup", "cutmix", "resizemix", "fmix"])
     weights: list[float] = field(default_factory=lambda: [1.0, 1.0, 1.0, 1.0])

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from data_prep.command import one_line
 from recipes.shared import console, records
 from recipes.shared.console import UserError
-from recipes.shared.options import MixerName
+from recipes.shared.options import ClassifierMixer
 from recipes.shared.records import RESULTS
 
 MIXING = {  # options that a table compares
@@ -52,7 +52,7 @@ class Options:
 
     folders: list[str]
     model: Literal["last", "best"] = "last"
-    baseline: MixerName = "none"
+    baseline: ClassifierMixer = "none"
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:
