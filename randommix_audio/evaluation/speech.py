@@ -125,7 +125,8 @@ def evaluate(
     Returns:
         Plain values: "clips", "seed"; "conditions", for each by name its "group", "severity" and "error" in 0 .. 1;
         "groups", the mean over the severities of each; and "clean_error", "noise_error", "occlusion_error",
-        "fgsm_error", the mean over all conditions of that kind (table of `GROUPS`), None where there are none.
+        "fgsm_error", the mean over all conditions of that kind (table of `GROUPS`), None where there are none;
+        "mistakes", for each of these kinds that there is, under how many of its conditions each clip was misjudged.
 
     Raises:
         ValueError: If the set lacks what a condition needs, or the front end has no decibels for "fgsm_features".
@@ -134,7 +135,7 @@ def evaluate(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     _refuse_impossible(front_end, clips, chosen)
-    wrong = {condition.name: torch.zeros((), dtype=torch.long, device=front_end.window.device) for condition in chosen}
+    wrong: dict[str, list[Tensor]] = {condition.name: [] for condition in chosen}
     with torch.no_grad(), evaluating(network):
         for batch in _batches(front_end, network, clips.to(front_end.window.device), seed, batch_size):
             for group, same in groupby(chosen, key=lambda condition: condition.group):
@@ -142,24 +143,37 @@ def evaluate(
                 for condition in same:
                     x = damage(condition.severity)
                     logits = network(front_end(x)[:, None] if condition.domain == "wave" else x)
-                    wrong[condition.name] += (logits.argmax(1) != batch.target).sum()
+                    wrong[condition.name].append(logits.argmax(1) != batch.target)
                     if progress is not None:
                         progress(len(batch.wave))
+    marks = {name: torch.cat(parts).cpu() for name, parts in wrong.items()}
     return {
         "clips": len(clips),
         "seed": seed,
-        **summary(chosen, {name: int(count) / len(clips) for name, count in wrong.items()}),
+        **summary(chosen, {name: int(mark.sum()) / len(clips) for name, mark in marks.items()}),
+        "mistakes": _mistakes(chosen, marks),
     }
+
+
+def _mistakes(conditions: Sequence[Condition], marks: dict[str, Tensor]) -> dict[str, list[int]]:
+    """Of every kind of condition, under how many of them each clip was taken for something else."""
+    kinds: dict[str, list[Tensor]] = {}
+    for condition in conditions:
+        if kind := _kind(condition):
+            kinds.setdefault(kind, []).append(marks[condition.name])
+    return {kind: torch.stack(same).sum(0).tolist() for kind, same in kinds.items()}
+
+
+def _kind(condition: Condition) -> str | None:
+    return "clean" if condition.group == "clean" else (GROUPS | FILE_CODECS)[condition.group].mean
 
 
 def summary(conditions: Sequence[Condition], errors: dict[str, float]) -> dict[str, Any]:
     """The parts of `evaluate`'s result that follow from the error of each condition by name."""
-    known = GROUPS | FILE_CODECS
     groups: dict[str, list[float]] = {}
     kinds: dict[str, list[float]] = {"clean": [], "noise": [], "occlusion": [], "fgsm": []}
     for condition in conditions:
-        kind = "clean" if condition.group == "clean" else known[condition.group].mean
-        if kind:
+        if kind := _kind(condition):
             kinds[kind].append(errors[condition.name])
         if condition.group != "clean":
             groups.setdefault(condition.group, []).append(errors[condition.name])

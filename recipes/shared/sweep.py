@@ -5,17 +5,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import randommix_audio as rma
-from recipes.shared import console, records
+from recipes.shared import console, pool, records
 from recipes.shared.console import UserError
 from recipes.shared.mixing import make_mixer
 from recipes.shared.options import Classifying
@@ -105,57 +102,37 @@ class Sweep:
                 if config.threads is None:
                     own.append(f"--threads={self.threads}")
                 self.waiting.append((folder, own))
-        self.running: dict[Path, subprocess.Popen[bytes]] = {}
         self.failed: list[Path] = []
 
     def run(self) -> None:
         """Run all, and say what became of each."""
         print(f"{len(self.folders)} runs, {len(self.folders) - len(self.waiting)} finished", flush=True)
-        before = signal.signal(signal.SIGTERM, _interrupted)  # else the runs would go on without their sweep
-        try:
-            while self.waiting or self.running:
-                while self.waiting and len(self.running) < self.jobs:
-                    self._start(*self.waiting.pop(0))
-                time.sleep(0.2)
-                for folder in [f for f, process in self.running.items() if process.poll() is not None]:
-                    self._end(folder, self.running.pop(folder).returncode)
-        except BaseException:
-            for process in self.running.values():
-                process.terminate()
-            for process in self.running.values():
-                process.wait()
-            raise
-        finally:
-            signal.signal(signal.SIGTERM, before)
+        pool.run(self, self.jobs, self.threads)
 
-    def _start(self, folder: Path, own: list[str]) -> None:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+    def empty(self) -> bool:
+        """See `pool.Queue`, as the next two."""
+        return not self.waiting
+
+    def next(self) -> pool.Step | None:
+        """The next run."""
+        if not self.waiting:
+            return None
+        folder, own = self.waiting.pop(0)
         log = folder.parent / f"{folder.name}.log"
-        environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}
-        with open(log, "ab") as out:
-            self.running[folder] = subprocess.Popen(
-                [sys.executable, "-m", f"{self.swept.recipe}.train", *own],
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env=environment,
-            )
         print(f"started {folder} (log: {log})", flush=True)
+        return pool.Step(str(folder), (sys.executable, "-m", f"{self.swept.recipe}.train", *own), log)
 
-    def _end(self, folder: Path, code: int) -> None:
+    def ended(self, step: pool.Step, code: int, seconds: float) -> None:
+        """Say what became of a run."""
+        folder = Path(step.name)
         if code == 0 and (folder / RESULTS).is_file():
             results = records.read_json(folder / RESULTS)
             accuracy = results["last"]["test"]["accuracy"]
             said = "no test clips" if accuracy is None else f"test accuracy {100 * accuracy:.2f} %"
             print(f"finished {folder}: {said}, {results['seconds']:.0f} s", flush=True)
             return
-        log = folder.parent / f"{folder.name}.log"
-        lines = log.read_text(errors="replace").strip().splitlines()
         self.failed.append(folder)
-        print(f"failed {folder} (exit code {code}): {lines[-1] if lines else 'no output'}", flush=True)
-
-
-def _interrupted(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
+        print(f"failed {folder} (exit code {code}): {step.last_line()}", flush=True)
 
 
 def main(swept: Swept, argv: list[str] | None = None) -> None:

@@ -140,12 +140,16 @@ def test_the_means_are_those_of_their_conditions():
     assert found["fgsm_error"] == pytest.approx(mean("fgsm_features", "fgsm_wave"))
     assert found["groups"] == {group: pytest.approx(mean(group)) for group in GROUPS}
     assert len({round(found[f"{kind}_error"], 6) for kind in ("noise", "occlusion", "fgsm")}) == 3
+    kinds = {"clean": 1, "noise": 24, "occlusion": 11, "fgsm": 6}  # how many conditions there are of each
+    for kind, times in kinds.items():
+        assert sum(found["mistakes"][kind]) / 11 / times == pytest.approx(found[f"{kind}_error"])
     assert (found["clips"], found["seed"]) == (11, 0)
 
 
 def test_the_error_is_the_share_of_wrong_answers_and_a_mean_of_nothing_is_none():
     found = evaluate(FRONT_END, Recorder(), clips(), speech_conditions(["mu_law"]), batch_size=3)
     assert found["clean_error"] == pytest.approx(7 / 11)  # of 0 .. 10 modulo 3 four are class 0
+    assert found["mistakes"] == {"clean": [0, 1, 1, 0, 1, 1, 0, 1, 1, 0, 1]}
     assert found["noise_error"] is None
     assert list(found["conditions"]) == ["clean", "mu_law_8", "mu_law_6", "mu_law_4"]
 

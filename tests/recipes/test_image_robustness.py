@@ -59,6 +59,10 @@ def test_errors_are_shares_of_wrong_answers_and_every_corruption_and_severity_is
     assert found["corruption_error"] == pytest.approx(np.mean([one["error"] for one in listed.values()]))
     assert (found["digest"], found["seed"], found["details"]["corruption_images"]) == (results["data"], 0, 21)
     assert found["commit"]
+    for kind, times in (("clean", 1), ("fgsm", 1), ("occlusion", 1), ("corruption", 75)):
+        mistakes = found["mistakes"][kind]
+        assert len(mistakes) == 21
+        assert sum(mistakes) / 21 / times == pytest.approx(found[f"{kind}_error"])
     said = capsys.readouterr().out
     assert f"corruption   error {100 * found['corruption_error']:6.2f} %" in said
     assert all(name in said for name in CORRUPTIONS)
