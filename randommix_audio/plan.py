@@ -205,7 +205,7 @@ class MixPlan(MixedTargets):
         shape = [self.geometry.output_time(n) if axis == "T" else n for axis, n in zip(layout, x.shape, strict=True)]
         if out is not None and (list(out.shape) != shape or out.dtype != x.dtype):
             raise ValueError(f"out must be {tuple(shape)} {x.dtype}, got {tuple(out.shape)} {out.dtype}")
-        if not is_tracked(x) and (out is None or not is_tracked(out)):
+        if not is_tracked(x) and (out is None or out is x or not is_tracked(out)):
             if out is None:
                 out = torch.empty_like(x) if shape == list(x.shape) else x.new_empty(shape)
             if out is x:

@@ -45,7 +45,10 @@ class SaliencyOfBatch:
         elif given is not None and not callable(given):
             raise TypeError(f"saliency must be a (B, F, T) tensor, a name or a callable, got {type(given).__name__}")
         device = x.device.type
-        self._autocast = (torch.is_autocast_enabled(device), torch.get_autocast_dtype(device))
+        # Asked for a callable alone: the question takes as long as a draw.
+        self._autocast = (
+            (torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) if callable(given) else None
+        )
         self._kept: dict[str, Tensor] = {}
 
     def map(self, kind: str = "energy") -> Tensor:
@@ -76,6 +79,7 @@ class SaliencyOfBatch:
             return given
         if given is None or isinstance(given, str):
             return KINDS[given or kind](to_bcft(self.x.detach(), self.layout), self.lengths)
+        assert self._autocast is not None
         enabled, dtype = self._autocast
         # The plan is drawn without gradients or autocast; a callable that runs a model wants both as its user has them.
         with torch.enable_grad(), torch.autocast(self.x.device.type, dtype, enabled):

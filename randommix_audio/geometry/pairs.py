@@ -159,10 +159,11 @@ class Box(Geometry):
         if first_bin == end_bin or first_frame == end_frame:
             return
         inside = (..., slice(first_bin, end_bin), slice(first_frame, end_frame))
+        theirs = x[inside]
         if out is x:
-            out[inside] = x[inside].index_select(0, partner)
+            theirs.copy_(theirs.index_select(0, partner))
         else:
-            torch.index_select(x[inside], 0, partner, out=out[inside])
+            torch.index_select(theirs, 0, partner, out=out[inside])
 
     def _gather(self, out: Tensor, x: Tensor, partner: Tensor, part: slice) -> None:
         """Put the partners of some rows, (n,), into `out`, as the weights expect them."""

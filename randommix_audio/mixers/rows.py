@@ -162,8 +162,11 @@ def measure_share(geometry: Geometry, rows: Rows, out: Tensor | None, source_cou
     """Mean weight of K sources over the valid positions of the output, (K, n) float32, columns summing to 1."""
     known = geometry.known_share(rows.size)
     if known is not None:
-        shares = [1 - known, known] + [0.0] * (source_count - 2)
-        return torch.stack([torch.full((rows.count,), share, device=rows.device) for share in shares])
+        share = torch.full((source_count, rows.count), 1 - known, device=rows.device)
+        share[1].fill_(known)
+        if source_count > 2:
+            share[2:].fill_(0.0)
+        return share
     areas = geometry.areas(rows.size, rows.both)
     frames: Tensor | int = rows.time
     out = rows.own if out is None else out
