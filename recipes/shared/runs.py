@@ -61,12 +61,21 @@ def circumstances(trainer: Trainer, metrics: list[dict[str, Any]]) -> dict[str, 
         "seconds": round(trainer.seconds, 1),
         "clips_per_second": statistics.median(line["clips_per_second"] for line in metrics),
         "device": str(device) if device.type != "cuda" else torch.cuda.get_device_name(device),
+        "processor": _processor(),
         "processes": trainer.fabric.world_size,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "checksums": trainer.checksums(),
     }
+
+
+def _processor() -> str:
+    """The processor's name, as the system knows it."""
+    file = Path("/proc/cpuinfo")  # Linux; platform.processor() is empty there
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def say(fabric: Fabric, line: str) -> None:

@@ -1,0 +1,150 @@
+"""Means over seeds, and paired bootstrap intervals of differences between two ways to train.
+
+An interval is that of the percentile bootstrap (Efron and Tibshirani, An introduction to the bootstrap, chapter 13) of
+the paired difference. Seeds are drawn with replacement, and of each drawn seed the rows of the test set, the same rows
+for both sides and for all seeds, wherever it is known which rows were right. With one seed the interval is that of the
+test rows alone and knows nothing of how much one training differs from the next; with few seeds it is narrow, because
+a draw of few seeds is often a single one repeated.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+RESAMPLES = 5000
+TAILS = (2.5, 97.5)  # percentiles, which leave 95 % between them
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One score of one way to train.
+
+    Args:
+        values: percent, by seed.
+        items: (N,) percent of each test row, by seed, whose mean is the value; empty where that is not known.
+    """
+
+    values: dict[int, float] = field(default_factory=dict)
+    items: dict[int, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def mean(self) -> float:
+        """Mean over seeds, NaN without any."""
+        return statistics.mean(self.values.values()) if self.values else math.nan
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over seeds (n - 1); None below two."""
+        return statistics.stdev(self.values.values()) if len(self.values) > 1 else None
+
+
+class Difference(NamedTuple):
+    """A paired difference in points.
+
+    Attributes:
+        mean: over the common seeds.
+        low: lower end of the 95 % interval; None where nothing could be drawn again.
+        high: upper end.
+        pairs: number of common seeds.
+        over: what was drawn again: "seeds and test rows", "test rows", "seeds" or "nothing".
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    pairs: int
+    over: str
+
+    @property
+    def decided(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+
+def average(cells: Sequence[Cell]) -> Cell:
+    """The mean of several ways to train, over the seeds that all of them have.
+
+    The rows of the test set must be the same ones; where their numbers differ, they are left out.
+    """
+    seeds = sorted(set.intersection(*(set(cell.values) for cell in cells))) if cells else []
+    values = {seed: statistics.mean(cell.values[seed] for cell in cells) for seed in seeds}
+    items = {}
+    for seed in seeds:
+        rows = [cell.items[seed] for cell in cells if seed in cell.items]
+        if len(rows) == len(cells) and len({len(row) for row in rows}) == 1:
+            items[seed] = np.mean(rows, axis=0)
+    return Cell(values, items)
+
+
+def difference(own: Sequence[Cell], other: Sequence[Cell], resamples: int = RESAMPLES) -> Difference | None:
+    """The paired difference own - other of a mean of scores.
+
+    Args:
+        own: one cell for each score, e.g. errors under noise and under occlusion.
+        other: the same scores of what it is compared with.
+        resamples: bootstrap samples.
+
+    Returns:
+        None where no seed has all scores of both sides.
+    """
+    seeds = sorted(set.intersection(*(set(cell.values) for cell in (*own, *other))))
+    if not seeds:
+        return None
+    gaps = [
+        [a.values[seed] - b.values[seed] for a, b in zip(own, other, strict=True)] for seed in seeds
+    ]  # seeds x scores
+    mean = float(np.mean(gaps))
+    parts = _by_row(own, other, seeds)
+    rows = parts is not None
+    if parts is None:
+        parts = [np.mean(gaps, axis=1)[:, None]]
+    over = {(True, True): "seeds and test rows", (False, True): "test rows", (True, False): "seeds"}.get(
+        (len(seeds) > 1, rows), "nothing"
+    )
+    if over == "nothing":
+        return Difference(mean, None, None, 1, over)
+    low, high = np.percentile(bootstrap(parts, resamples), TAILS)
+    return Difference(mean, float(low), float(high), len(seeds), over)
+
+
+def _by_row(own: Sequence[Cell], other: Sequence[Cell], seeds: Sequence[int]) -> list[np.ndarray] | None:
+    """Differences as (seeds, N) for each number N of test rows there is; None where they are not known."""
+    found: dict[int, list[np.ndarray]] = {}
+    for a, b in zip(own, other, strict=True):
+        pairs = [(a.items.get(seed), b.items.get(seed)) for seed in seeds]
+        lengths = {None if one is None else len(one) for pair in pairs for one in pair}
+        if len(lengths) != 1 or None in lengths:
+            return None
+        part = np.stack([one - two for one, two in pairs if one is not None and two is not None])
+        found.setdefault(part.shape[1], []).append(part)
+    # Scores of the same rows are drawn together; sets of other sizes (corruptions of some images) by themselves.
+    return [np.sum(parts, axis=0) / len(own) for parts in found.values()]
+
+
+def bootstrap(parts: Sequence[np.ndarray], resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """Means of paired differences, drawn again.
+
+    Args:
+        parts: matrices (seeds, N) of differences, whose means are added; the same seeds, rows of their own.
+        resamples: how many samples.
+        seed: of the draws.
+
+    Returns:
+        (resamples,) sums of the means.
+    """
+    random = np.random.default_rng(seed)
+    drawn = random.integers(len(parts[0]), size=(resamples, len(parts[0])))
+    total = np.zeros(resamples)
+    for part in parts:
+        # Rows with equal differences are interchangeable: how often each kind is drawn is multinomial.
+        kinds, counts = np.unique(part.T, axis=0, return_counts=True)
+        often = random.multinomial(part.shape[1], counts / part.shape[1], size=resamples)
+        means = often @ kinds / part.shape[1]  # (resamples, seeds)
+        total += np.take_along_axis(means, drawn, axis=1).mean(axis=1)
+    return total
