@@ -5,9 +5,9 @@
 
 "new" is ours as a user calls it: `mixer(x)`, which draws a plan, applies it and returns a new batch; "out=" writes into
 a tensor that is there, "in place" into the batch itself. "limit" is the time to read the batch twice and write it once
-(once each for a box that all rows share) at the bandwidth of a copy of the batch. Ratios are medians over interleaved
-rounds, quartiles in brackets. "cutmix official" cuts the boxes that the peers cut, 30 % of a row on average; by default
-it is half, which makes the mean share that of lambda.
+(once each for a box that all rows share) at the bandwidth of a copy of the batch. A method and the peers that have it
+run in turn; ratios are medians over these rounds, quartiles in brackets. "cutmix official" cuts the boxes that the
+peers cut, 30 % of a row on average; by default it is half, which makes the mean share that of lambda.
 """
 
 import argparse
@@ -56,19 +56,16 @@ def ours(mixer: rma.Mixer, x: Tensor, target: Tensor, out: Tensor) -> dict[str, 
     }
 
 
-def works(x: Tensor, target: Tensor) -> dict[str, Work]:
+def works(x: Tensor, target: Tensor, method: str, per: str) -> dict[str, Work]:
     """What is timed together, by name: ours as "ours/method/per/part", a peer's as "peer/method/per/part"."""
-    out, copy = torch.empty_like(x), torch.empty_like(x)
-    found: dict[str, Work] = {"copy": lambda: copy.copy_(x)}
-    for method in METHODS:
-        for per in PER:
-            parts = ours(build(method, per), x, target, out)
-            found |= {f"ours/{method}/{per}/{part}": work for part, work in parts.items()}
-    for peer in peers(x, target):
-        part = "in place" if peer.in_place else "new"
-        found[f"{peer.name}/{peer.method}/{peer.per}/{part}"] = peer.alone
-        if peer.with_targets is not None:
-            found[f"{peer.name}/{peer.method}/{peer.per}/{part}, targets"] = peer.with_targets
+    parts = ours(build(method, per), x, target, torch.empty_like(x))
+    found = {f"ours/{method}/{per}/{part}": work for part, work in parts.items()}
+    for peer in peers(x.clone(), target):
+        if (peer.method, peer.per) == (method.split()[0], per):
+            part = "in place" if peer.in_place else "new"
+            found[f"{peer.name}/{method}/{per}/{part}"] = peer.alone
+            if peer.with_targets is not None:
+                found[f"{peer.name}/{method}/{per}/{part}, targets"] = peer.with_targets
     return found
 
 
@@ -98,11 +95,10 @@ def peer_rows(times: dict[str, Times]) -> list[list[str]]:
         peer, method, per, part = name.split("/")
         if peer == "ours":
             continue
-        for own_method in [name for name in METHODS if name.split()[0] == method]:
-            for own_part in dict.fromkeys((part, part.replace("in place", "new"))):
-                own = times[f"ours/{own_method}/{per}/{own_part}"]
-                milliseconds = [f"{value.median * 1000:.3f}" for value in (own, theirs)]
-                rows.append([own_method, per, own_part, peer, part, *milliseconds, str(timing.ratio(own, theirs))])
+        for own_part in dict.fromkeys((part, part.replace("in place", "new"))):
+            own = times[f"ours/{method}/{per}/{own_part}"]
+            milliseconds = [f"{value.median * 1000:.3f}" for value in (own, theirs)]
+            rows.append([method, per, own_part, peer, part, *milliseconds, str(timing.ratio(own, theirs))])
     return sorted(rows, key=lambda row: (METHODS.index(row[0]), row[1], "targets" in row[2], row[3], row[2]))
 
 
@@ -110,8 +106,12 @@ def compare(device: torch.device, arguments: argparse.Namespace) -> tuple[str, F
     """Both tables for one device, as Markdown and as facts."""
     x = torch.randn(arguments.rows, 1, arguments.bins, arguments.frames, device=device)
     target = torch.randint(0, CLASSES, (len(x),), device=device)
-    times = timing.time_together(works(x, target), device, arguments.rounds, quantile=arguments.quantile)
-    bandwidth = 2 * x.numel() * x.element_size() / times.pop("copy").median
+    times: dict[str, Times] = {}
+    for method in METHODS:
+        for per in PER:
+            group = works(x, target, method, per)
+            times |= timing.time_together(group, device, arguments.rounds, quantile=arguments.quantile)
+    bandwidth = timing.copy_bandwidth(device, x.numel() * x.element_size(), quantile=arguments.quantile)
     shape = tuple(x.shape)
     own = timing.markdown_table(
         ["method", "per", *PARTS, "limit", "new / limit", "row / batch"], own_rows(times, x, bandwidth)
