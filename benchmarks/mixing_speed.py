@@ -11,6 +11,7 @@ peers cut, 30 % of a row on average; by default it is half, which makes the mean
 """
 
 import argparse
+from functools import partial
 from typing import Any
 
 import torch
@@ -82,7 +83,11 @@ def own_rows(times: dict[str, Times], x: Tensor, bandwidth: float) -> list[list[
         for per in PER:
             parts = [times[f"ours/{method}/{per}/{part}"] for part in PARTS]
             new, least = times[f"ours/{method}/{per}/new"], limit(method, per, x, bandwidth)
-            beside = "" if per == "batch" else str(timing.ratio(new, times[f"ours/{method}/batch/new"]))
+            alike = {of: times[f"beside/{method}/{of}/new"] for of in PER}  # these two ran in turn
+            beside = ""
+            if per == "row":
+                row, batch = (1000 * alike[of].median for of in ("row", "batch"))
+                beside = f"{row:.3f} / {batch:.3f} = {timing.ratio(alike['row'], alike['batch'])}"
             cells = [f"{part.median * 1000:.3f}" for part in parts]
             rows.append([method, per, *cells, f"{least * 1000:.3f}", f"{new.median / least:.1f}", beside])
     return rows
@@ -93,7 +98,7 @@ def peer_rows(times: dict[str, Times]) -> list[list[str]]:
     rows = []
     for name, theirs in times.items():
         peer, method, per, part = name.split("/")
-        if peer == "ours":
+        if peer in ("ours", "beside"):
             continue
         for own_part in dict.fromkeys((part, part.replace("in place", "new"))):
             own = times[f"ours/{method}/{per}/{own_part}"]
@@ -111,6 +116,8 @@ def compare(device: torch.device, arguments: argparse.Namespace) -> tuple[str, F
         for per in PER:
             group = works(x, target, method, per)
             times |= timing.time_together(group, device, arguments.rounds, quantile=arguments.quantile)
+        both: dict[str, Work] = {f"beside/{method}/{per}/new": partial(build(method, per), x) for per in PER}
+        times |= timing.time_together(both, device, arguments.rounds, quantile=arguments.quantile)
     bandwidth = timing.copy_bandwidth(device, x.numel() * x.element_size(), quantile=arguments.quantile)
     shape = tuple(x.shape)
     own = timing.markdown_table(
