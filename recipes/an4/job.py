@@ -86,17 +86,19 @@ class SpeechJob:
         ):
             yield train.batch(places[some])
 
-    def plan(self, batch: Batch, progress: float, generator: torch.Generator) -> tuple[Tensor, MixPlan]:
+    def plan(self, batch: Batch, moment: Moment) -> tuple[Tensor, MixPlan]:
         """Features (B, T, F) before mixing, masked where that comes first, and the plan of the mix."""
+        generator = moment.generator
         x = batch.features
         if self.config.spec_augment_order == "before":
             x = self.config.spec_augment(x, batch.lengths, self.front_end.pad_value, generator)
-        self.mixer.set_progress(progress)
-        return x, self.mixer.plan(x, lengths=batch.lengths, generator=generator)
+        self.mixer.set_progress(moment.progress)
+        plan = self.mixer.plan(x, lengths=batch.lengths, generator=generator, method_generator=moment.method_generator)
+        return x, plan
 
     def step(self, network: nn.Module, batch: Batch, moment: Moment) -> Outcome:
         """CTC loss of one batch, weighted by the shares of the mixed utterances."""
-        x, plan = self.plan(batch, moment.progress, moment.generator)
+        x, plan = self.plan(batch, moment)
         x = plan.apply(x)
         assert plan.lengths is not None
         if self.config.spec_augment_order == "after":
@@ -111,7 +113,7 @@ class SpeechJob:
 
         batch = next(self.batches(0))
         generator = rma.step_generator(self.config.seed, 0, device=self.fabric.device)
-        x, plan = self.plan(batch, 0.5, generator)
+        x, plan = self.plan(batch, Moment(0, 0.5, generator))
         return viewing.show(
             x, plan, min(rows, len(batch)), batch.texts, front_end=self.front_end, lengths=batch.lengths
         )

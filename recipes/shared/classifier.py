@@ -108,10 +108,15 @@ class ClassifierJob:
         self.mixer.set_progress(moment.progress)
         rows = self.mixable(batch)
         saliency = self._saliency(batch, self.options.keep_gradient)
+        draw = self.mixer.plan if self.hidden is None else self.hidden.draw
         with self.fabric.autocast():
-            if self.hidden is None:
-                return self.mixer.plan(x, rows=rows, generator=moment.generator, saliency=saliency)
-            return self.hidden.draw(x, rows=rows, generator=moment.generator, saliency=saliency)
+            return draw(
+                x,
+                rows=rows,
+                generator=moment.generator,
+                saliency=saliency,
+                method_generator=moment.method_generator,
+            )
 
     def _saliency(self, batch: Labelled, keep: float = 0.0) -> Saliency | None:
         """What the methods follow, computed only if the method that is drawn follows it."""

@@ -40,12 +40,14 @@ class Moment:
         step: optimizer steps so far.
         progress: step over all steps, 0 to below 1.
         generator: of this step and this process, on the device.
+        method_generator: of this step, alike on all processes; None where there is one alone.
         pictures: where the step may show its input, in the first steps; else None.
     """
 
     step: int
     progress: float
     generator: torch.Generator
+    method_generator: torch.Generator | None = None
     pictures: SummaryWriter | None = None
 
 
@@ -245,6 +247,7 @@ class Trainer:
             step=self.step,
             progress=self.step / self.total_steps,
             generator=rma.step_generator(options.seed, self.step, self.fabric.global_rank, device=str(device)),
+            method_generator=rma.step_generator(options.seed, self.step, -1) if self.fabric.world_size > 1 else None,
             pictures=writer if self.step < PICTURED_STEPS else None,
         )
         self.optimizer.zero_grad(set_to_none=True)

@@ -100,10 +100,22 @@ def test_about_p_of_the_rows_are_mixed_until_the_end_of_mixing(corpus):
     job = job_of(corpus, "--mixer=mixup", "--mix_p=0.5", "--mix_until=0.9")
     batch = next(iter(job.batches(0)))
     for progress, mixed in ((0.0, 4), (0.89, 4), (0.9, 0), (0.99, 0)):
-        _, plan = job.plan(batch, progress, rma.step_generator(0, 0))
+        _, plan = job.plan(batch, Moment(0, progress, rma.step_generator(0, 0)))
         assert len(batch) == 8
         assert int((plan.share[0] < 1).sum()) <= mixed  # a row may be paired with itself
         assert mixed == 0 or (plan.share[0] < 1).any()
+
+
+def test_processes_mix_by_the_same_methods_and_with_partners_of_their_own(corpus):
+    job = job_of(corpus, "--mixer=randommix", "--mix_p=1", "--mix_until=1")
+    batch = next(iter(job.batches(0)))
+    plans = [
+        job.plan(batch, Moment(0, 0.0, rma.step_generator(0, 3, rank), rma.step_generator(0, 3, -1)))[1]
+        for rank in range(2)
+    ]
+    assert plans[0].method == plans[1].method
+    assert len(set(plans[0].method)) > 1
+    assert not torch.equal(plans[0].sources[1], plans[1].sources[1])
 
 
 def test_masks_before_mixing_are_others_in_the_two_utterances_and_after_it_the_same(corpus):
@@ -128,7 +140,7 @@ def test_the_loss_of_a_step_is_that_of_both_transcripts_by_their_shares(corpus):
     batch = next(iter(job.batches(0)))
     encoder = job.shape.make_encoder(0).eval()
     outcome = job.step(encoder, batch, Moment(0, 0.5, rma.step_generator(0, 0)))
-    x, plan = job.plan(batch, 0.5, rma.step_generator(0, 0))
+    x, plan = job.plan(batch, Moment(0, 0.5, rma.step_generator(0, 0)))
     log_probs, lengths = encoder(plan.apply(x), plan.lengths)
     both = torch.minimum(batch.lengths, plan.pair(batch.lengths))
     weights = plan.weights[0, :, 0, 0].expand(-1, x.shape[1])
