@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -35,7 +36,7 @@ class Labelled(Protocol):
         """Number of rows."""
 
 
-class ClassifierJob:
+class ClassifierJob(ABC):
     """Mixing, loss and scores of a classifier, for `trainer.Trainer`; a recipe says where its batches come from.
 
     Args:
@@ -74,17 +75,17 @@ class ClassifierJob:
         """What results.json says beside what it says of every classifier."""
         return {}
 
+    @abstractmethod
     def batches(self, epoch: int) -> Iterator[Any]:
         """The batches of this process in an epoch, the same ones whenever asked."""
-        raise NotImplementedError
 
+    @abstractmethod
     def prepare(self, batch: Any, generator: torch.Generator) -> Tensor:
         """The augmented inputs (B, C, F, T) of a batch, not mixed yet."""
-        raise NotImplementedError
 
+    @abstractmethod
     def inputs(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's share of a split as (inputs (B, C, F, T), targets (B,)), without augmentation."""
-        raise NotImplementedError
 
     def mixable(self, batch: Any) -> Tensor | None:
         """(B,) bool, rows that may be mixed; None for all."""

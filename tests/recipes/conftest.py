@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +86,23 @@ def run_twice(module: str, *arguments: object) -> subprocess.CompletedProcess[st
         cwd=ROOT,
         env={**environment(), **network, "PYTHONPATH": path},
     )
+
+
+@contextmanager
+def stopped_after(steps: int) -> Iterator[None]:
+    """Stop the training inside as Ctrl-C does, after so many steps of SGD."""
+    step, left = torch.optim.SGD.step, [steps]
+
+    def stopping(*arguments: object) -> object:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.SGD, "step", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            yield
 
 
 def run_here(folder: Path, runs: Path, *arguments: str) -> dict:

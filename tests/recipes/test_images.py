@@ -11,7 +11,7 @@ from recipes.images import report, sweep
 from recipes.images.classifier import load
 from recipes.shared import records
 from recipes.shared.console import UserError
-from tests.recipes.conftest import ROOT, run_twice, weights
+from tests.recipes.conftest import ROOT, run_twice, stopped_after, weights
 from tests.recipes.gratings import LABELS, SMALL, make_files, make_set, run_here
 from tests.recipes.test_resume import equal
 
@@ -73,7 +73,7 @@ def test_a_run_leaves_its_curves_its_confusions_and_what_mixing_does_to_images(p
 
 
 @pytest.mark.parametrize("kind, last", [("prepared", "true"), ("prepared", "false"), ("files", "true")])
-def test_a_run_that_was_stopped_ends_as_an_undisturbed_one(kind, last, request, tmp_path, monkeypatch):
+def test_a_run_that_was_stopped_ends_as_an_undisturbed_one(kind, last, request, tmp_path):
     data = request.getfixturevalue(kind)
     options = [
         "--epochs=3",
@@ -86,18 +86,8 @@ def test_a_run_that_was_stopped_ends_as_an_undisturbed_one(kind, last, request, 
     ]
     run_here(data, tmp_path, "--name=undisturbed", *options)
     steps = torch.load(tmp_path / "undisturbed" / "last.ckpt", weights_only=True)["step"] // 3
-    step, left = torch.optim.SGD.step, [steps + 2]  # the second epoch is begun and lost
-
-    def stopping(*arguments: object) -> object:
-        left[0] -= 1
-        if left[0] < 0:
-            raise KeyboardInterrupt
-        return step(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.optim.SGD, "step", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            run_here(data, tmp_path, "--name=stopped", *options)
+    with stopped_after(steps + 2):  # the second epoch is begun and lost
+        run_here(data, tmp_path, "--name=stopped", *options)
     run_here(data, tmp_path, "--name=stopped", "--resume=auto", *options)
     one, other = (torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("undisturbed", "stopped"))
     for part in ("model", "average", "optimizer", "best", "step", "shape", "data"):

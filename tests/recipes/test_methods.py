@@ -20,7 +20,7 @@ from recipes.shared.preact_resnet import preact_resnet18
 from recipes.shared.trainer import Moment, Trainer
 from recipes.speech_commands.config import Config
 from recipes.speech_commands.job import KeywordJob
-from tests.recipes.conftest import SMALL, run_here, run_twice
+from tests.recipes.conftest import SMALL, run_here, run_twice, stopped_after
 from tests.recipes.test_resume import equal
 
 CUTMIX_AND_PATCHUP = ("--mixer=randommix", "--candidates=[cutmix, patchup]", "--weights=[1, 2]")
@@ -268,21 +268,11 @@ def test_methods_of_hidden_layers_have_no_picture_and_are_named(
     ],
     ids=["manifoldmix", "patchup", "puzzlemix", "randommix"],
 )
-def test_a_run_that_was_stopped_ends_as_an_undisturbed_one(task_folder, tmp_path, monkeypatch, options):
+def test_a_run_that_was_stopped_ends_as_an_undisturbed_one(task_folder, tmp_path, options):
     options = ["--epochs=3", "--ema_decay=0.9", "--dropout=0.2", "--augment.gain_p=0.5", *options]
     run_here(task_folder, tmp_path, "--name=undisturbed", *options)
-    step, left = torch.optim.SGD.step, [5]  # three steps an epoch: the second epoch is begun and lost
-
-    def stopping(*arguments: object) -> object:
-        left[0] -= 1
-        if left[0] < 0:
-            raise KeyboardInterrupt
-        return step(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.optim.SGD, "step", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            run_here(task_folder, tmp_path, "--name=stopped", *options)
+    with stopped_after(5):  # three steps an epoch: the second epoch is begun and lost
+        run_here(task_folder, tmp_path, "--name=stopped", *options)
     run_here(task_folder, tmp_path, "--name=stopped", "--resume=auto", *options)
     one, other = (torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("undisturbed", "stopped"))
     for part in ("model", "average", "optimizer", "best", "step"):
