@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 REAL_DATA = "RANDOMMIX_TEST_DATA"
 
@@ -29,9 +30,13 @@ def _forget_lazy_modules() -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems() -> None:
-    """Before hypothesis reads the modules that were collected."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Before hypothesis reads the modules that were collected; what needs a device is skipped where there is none."""
     _forget_lazy_modules()
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("cuda"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
 @pytest.hookimpl(tryfirst=True)

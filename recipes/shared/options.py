@@ -35,6 +35,8 @@ class Training:
         clip_norm: upper limit of the gradient's norm; null for none.
         label_smoothing: share of the target that is spread over all classes.
         ema_decay: decay of the averaged weights, which are then the ones that count; null for none.
+        store_every: epochs from one checkpoint to the next; a run that was stopped repeats at most so many. More than 1
+            pays where an epoch takes little longer than writing the weights.
         seed: of weights, order, augmentation and mixing.
     """
 
@@ -51,10 +53,11 @@ class Training:
     clip_norm: float | None = None
     label_smoothing: float = 0.0
     ema_decay: float | None = None
+    store_every: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "store_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("lr", "weight_decay", "warmup_epochs", "seed"):

@@ -23,7 +23,7 @@ from recipes.shared.console import UserError
 CONFIG, RESULTS = "config.yaml", "results.json"
 
 # Options that may differ when a run goes on: they say where and how fast it runs, not what it computes.
-FREE = frozenset({"resume", "runs", "name", "device", "workers", "resident", "threads", "pictures"})
+FREE = frozenset({"resume", "runs", "name", "device", "workers", "resident", "threads", "pictures", "store_every"})
 # Options that came later, and what the runs before them were made with.
 ADDED = {"model": "preact_resnet18"}
 TIMES = ("seconds", "clips_per_second")

@@ -1,7 +1,7 @@
 """The training loop: one for all recipes, on Lightning Fabric.
 
 Randomness is a function of (seed, step, rank) only, the learning rate a function of the step, and the state is stored
-once after each epoch. So a run that was killed goes on from its last checkpoint and ends with the weights and metrics
+after every `store_every` epochs. So a run that was killed goes on from its last checkpoint and ends with the weights and metrics
 of a run that nobody disturbed.
 
 Order at the end of an epoch: the line in metrics.jsonl, best.ckpt, last.ckpt. Only last.ckpt counts: whatever else
@@ -10,6 +10,7 @@ was written before a kill is cut off or written again with the same content.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -138,6 +139,7 @@ class Trainer:
         self.seconds = 0.0
         self.metrics_bytes = 0
         self.best: dict[str, Any] | None = None
+        self.unstored: dict[str, Any] | None = None  # best.ckpt, until it is written
 
     @property
     def judged(self) -> nn.Module:
@@ -267,12 +269,13 @@ class Trainer:
         return outcome
 
     def _store(self, line: dict[str, Any]) -> None:
-        """Write best.ckpt where this epoch is the best so far, then last.ckpt; unvalidated, the last is the best."""
+        """Keep this epoch where it is the best so far; unvalidated, the last is the best. Write what is due."""
         accuracy = line["validation_accuracy"]
         better = self.best is None or accuracy is None or accuracy > self.best["validation_accuracy"]
         if better:
             self.best = {"epoch": self.epoch, "validation_accuracy": accuracy}
         if self.main:
+            due = self.epoch % self.options.store_every == 0 or self.epoch == self.options.epochs
             shared = {
                 "epoch": self.epoch,
                 "step": self.step,
@@ -285,20 +288,28 @@ class Trainer:
             }
             judged = {"model": self.judged.state_dict(), **shared}
             if better:
-                records.save(judged, self.folder / BEST)
+                self.unstored = judged if due else copy.deepcopy(judged)  # the weights go on changing
             if self.epoch > self.options.epochs - self.snapshots:
                 records.save(judged, snapshot(self.folder, self.epoch))
-            whole = {
-                "model": self.module.state_dict(),
-                "average": None if self.average is None else self.average.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "precision": self._precision.state_dict(),
-                "seconds": self.seconds,
-                "metrics_bytes": self.metrics_bytes,
-                **shared,
-            }
-            records.save(whole, self.folder / LAST)
+            if due:
+                self._write(shared)
         self.fabric.barrier()
+
+    def _write(self, shared: dict[str, Any]) -> None:
+        """Write best.ckpt where a better epoch came since it was written, then last.ckpt."""
+        if self.unstored is not None:
+            records.save(self.unstored, self.folder / BEST)
+            self.unstored = None
+        whole = {
+            "model": self.module.state_dict(),
+            "average": None if self.average is None else self.average.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "precision": self._precision.state_dict(),
+            "seconds": self.seconds,
+            "metrics_bytes": self.metrics_bytes,
+            **shared,
+        }
+        records.save(whole, self.folder / LAST)
 
     @property
     def _precision(self) -> Any:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from recipes.shared import records
 from recipes.shared.records import MetricsLog, read_metrics, without_times
-from tests.recipes.conftest import ROOT, environment, run_here
+from tests.recipes.conftest import ROOT, environment, run_here, stopped_after
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and fork are not known to Windows")
 # disk:1 and 2 are config.yaml; then for each epoch the metrics, best.ckpt if better, last.ckpt; then pictures, results.
@@ -90,6 +91,33 @@ def test_tensorboard_shows_no_step_twice(runs, moment):
     steps = [scalar.step for scalar in events.Scalars("train_loss")]
     assert steps == sorted(set(steps))
     assert len(steps) == 3
+
+
+@pytest.mark.parametrize("steps", [1, 7, 11, 14])
+def test_a_run_with_few_checkpoints_equals_one_with_all_of_them_wherever_it_is_stopped(task_folder, tmp_path, steps):
+    options = ("--epochs=5", "--ema_decay=0.9", "--resume=auto")  # 3 steps an epoch
+    run_here(task_folder, tmp_path, "--name=all", *options)
+    with stopped_after(steps):
+        run_here(task_folder, tmp_path, "--name=few", "--store_every=2", *options)
+    assert (tmp_path / "few" / "last.ckpt").is_file() == (steps >= 6)
+    run_here(task_folder, tmp_path, "--name=few", "--store_every=2", *options)
+    for file in ("last.ckpt", "best.ckpt"):
+        one, other = (torch.load(tmp_path / name / file, weights_only=True) for name in ("all", "few"))
+        for name in ("model", "average", "optimizer", "epoch", "step", "best"):
+            assert equal(one.get(name), other.get(name))
+    one, other = (without_times(read_metrics(tmp_path / name / "metrics.jsonl")) for name in ("all", "few"))
+    assert one == other
+
+
+def test_checkpoints_are_written_when_they_are_due_and_at_the_end(task_folder, tmp_path, monkeypatch):
+    written: list[tuple[str, int]] = []
+    save = records.save
+    monkeypatch.setattr(
+        records, "save", lambda state, path: (written.append((path.name, state["epoch"])), save(state, path))
+    )
+    run_here(task_folder, tmp_path, "--name=a", "--epochs=7", "--store_every=3")
+    assert [epoch for name, epoch in written if name == "last.ckpt"] == [3, 6, 7]
+    assert len([name for name, _ in written if name == "best.ckpt"]) <= 3
 
 
 def test_a_line_behind_the_checkpoint_is_cut_off_and_the_rest_stays(tmp_path):
