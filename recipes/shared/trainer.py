@@ -1,11 +1,11 @@
 """The training loop: one for all recipes, on Lightning Fabric.
 
 Randomness is a function of (seed, step, rank) only, the learning rate a function of the step, and the state is stored
-after every `store_every` epochs. So a run that was killed goes on from its last checkpoint and ends with the weights and metrics
-of a run that nobody disturbed.
+after every `store_every` epochs. So a run that was killed goes on from its last checkpoint and ends with the weights
+and metrics of a run that nobody disturbed.
 
-Order at the end of an epoch: the line in metrics.jsonl, best.ckpt, last.ckpt. Only last.ckpt counts: whatever else
-was written before a kill is cut off or written again with the same content.
+Order at the end of an epoch: the line in metrics.jsonl, then, where they are due, best.ckpt and last.ckpt. Only
+last.ckpt counts: whatever else was written before a kill is cut off or written again with the same content.
 """
 
 from __future__ import annotations
