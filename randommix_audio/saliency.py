@@ -154,7 +154,7 @@ def spectral_residual(x: Tensor, lengths: Tensor | None = None) -> Tensor:
     log_amplitude = torch.maximum(amplitude, floor).log() * present
     around = _with_neighbours(log_amplitude) / _with_neighbours(present).clamp(min=1)
     half = torch.ones(GRID, device=x.device)
-    half[0] = 0.5  # the constant counts once, every other cosine to both sides
+    half[:1] = 0.5  # the constant counts once, every other cosine to both sides; one element alone would be a copy
     residual = spectrum.sign() * (log_amplitude - around).exp() * present * half[:bands, None] * half
     salient = (along_freq.mT @ residual @ along_time).square()
     inside = (torch.arange(GRID, device=x.device) < points[:, None, None]).float()

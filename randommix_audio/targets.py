@@ -224,8 +224,7 @@ def _flow(weights: Tensor, frames: Tensor, hop: int, labels: int) -> Tensor:
     time = weights.shape[2]
     wanted = -(-time // hop)
     label = torch.arange(time, device=frames.device) // hop
-    covered = torch.full((wanted,), hop, device=frames.device)
-    covered[-1] = time - hop * (wanted - 1)
+    covered = (time - hop * torch.arange(wanted, device=frames.device)).clamp(max=hop)
     source = (frames // hop).clamp(0, labels - 1)
     flow = torch.zeros(source.shape[0], labels * wanted, dtype=weights.dtype, device=source.device)
     flow.scatter_add_(1, (source * wanted + label).flatten(1), (weights / covered[label]).flatten(1))

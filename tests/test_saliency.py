@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 import randommix_audio as rma
 from randommix_audio.saliency import KINDS, SaliencyOfBatch, energy, smoothed, spectral_residual
+from tests.devices import pretended_cuda
 
 EVERY_KIND = pytest.mark.parametrize("kind", list(KINDS))
 
@@ -132,9 +132,9 @@ def test_a_name_given_to_the_plan_overrides_that_of_the_method():
 
 @EVERY_KIND
 def test_nothing_waits_for_the_device(kind):
-    with FakeTensorMode():
-        for lengths in (None, torch.randint(0, 50, (4,))):
-            assert salient(torch.randn(4, 20, 50), kind, lengths).shape == (4, 20, 50)
+    with pretended_cuda():
+        for lengths in (None, torch.randint(0, 50, (4,), device="cuda")):
+            assert salient(torch.randn(4, 20, 50, device="cuda"), kind, lengths).shape == (4, 20, 50)
 
 
 # ---- energy and the spectral residual

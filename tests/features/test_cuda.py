@@ -5,7 +5,7 @@ import torch
 
 import randommix_audio as rma
 from randommix_audio.features.presets import PRESETS
-from tests.cuda import waiting_is_an_error
+from tests.devices import waiting_is_an_error
 
 pytestmark = [pytest.mark.cuda, pytest.mark.filterwarnings("ignore:Empty filters")]
 

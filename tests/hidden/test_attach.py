@@ -15,6 +15,7 @@ from randommix_audio import draws
 from randommix_audio.hidden import HiddenPlan
 from randommix_audio.hidden.taps import PLANS
 from randommix_audio.mixers.hidden import ManifoldMixup, PatchUp
+from tests.devices import pretended_cuda
 from tests.hidden.models import LAYERS, Network, Passing, seeded
 
 
@@ -328,18 +329,21 @@ def test_compiled_models_are_refused():
     ],
 )
 def test_neither_a_draw_nor_a_mixed_forward_waits_for_the_device(mixer, monkeypatch):
-    """Under FakeTensorMode `.item()`, `.tolist()`, `bool()` and boolean masks raise: what would wait for a device."""
     monkeypatch.setattr(draws, "host_uniforms", lambda generator, count: [(k % 7) / 7 for k in range(count)])
-    with FakeTensorMode():
-        model = Network()
-        x, target = torch.randn(5, 1, 20, 34), torch.randint(0, 4, (5,))
-        for layer in LAYERS:
-            with mixer.attach(model, layers=[layer]) as hidden:
-                for lengths in (None, torch.randint(0, 35, (5,))):
-                    plan = hidden.draw(x, lengths=lengths, rows=torch.rand(5) > 0.5)
-                    plan.loss(nn.functional.cross_entropy, model(x), target).backward()
-                    plan.mix_frames(torch.rand(5, 3, 34))
-                    plan.mix_targets(target, num_classes=4)
+    for pretended, device in ((pretended_cuda, "cuda"), (FakeTensorMode, "cpu")):
+        with pretended():
+            with torch.device(device):
+                model, x, target = Network(), torch.randn(5, 1, 20, 34), torch.randint(0, 4, (5,))
+                frames, some, events = torch.randint(0, 35, (5,)), torch.rand(5) > 0.5, torch.rand(5, 3, 34)
+            for layer in LAYERS:
+                with mixer.attach(model, layers=[layer]) as hidden:
+                    for lengths in (None, frames):
+                        plan = hidden.draw(x, lengths=lengths, rows=some)
+                        loss = plan.loss(nn.functional.cross_entropy, model(x), target)
+                        if device == "cpu":
+                            loss.backward()
+                        plan.mix_frames(events)
+                        plan.mix_targets(target, num_classes=4)
 
 
 def test_the_plan_of_a_model_that_is_gone_is_forgotten():

@@ -3,11 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 import randommix_audio as rma
 from randommix_audio import draws
 from randommix_audio.mixers.comixup import CoMixup, _divide
+from tests.devices import pretended_cuda
 
 
 def seeded(seed=0):
@@ -255,13 +255,13 @@ def test_it_can_be_a_candidate_of_randommix():
 @pytest.mark.parametrize("per", ["batch", "row"])
 def test_plan_and_apply_never_wait_for_the_device(lengths, per, monkeypatch):
     monkeypatch.setattr(draws, "host_uniforms", lambda generator, count: [(k % 7) / 7 for k in range(count)])
-    with FakeTensorMode():
-        x = torch.randn(23, 1, 20, 50)
-        valid = torch.randint(0, 51, (23,)) if lengths else None
-        mixed, plan = CoMixup(per=per, p=0.7)(x, lengths=valid, rows=torch.rand(23) > 0.5)
+    with pretended_cuda():
+        x = torch.randn(23, 1, 20, 50, device="cuda")
+        valid = torch.randint(0, 51, (23,), device="cuda") if lengths else None
+        mixed, plan = CoMixup(per=per, p=0.7)(x, lengths=valid, rows=torch.rand(23, device="cuda") > 0.5)
         assert mixed.shape == x.shape
-        plan.loss(F.cross_entropy, torch.randn(23, 4), torch.randint(0, 4, (23,)))
-        plan.mix_frames(torch.rand(23, 4, 10), hop=5)
+        plan.loss(F.cross_entropy, torch.randn(23, 4, device="cuda"), torch.randint(0, 4, (23,), device="cuda"))
+        plan.mix_frames(torch.rand(23, 4, 10, device="cuda"), hop=5)
 
 
 @pytest.mark.parametrize(

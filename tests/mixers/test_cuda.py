@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 import randommix_audio as rma
 from randommix_audio.saliency import LossGradient
-from tests.cuda import waiting_is_an_error
+from tests.devices import waiting_is_an_error
 from tests.hidden.models import LAYERS, Network
 from tests.mixers.strategies import NAMES, WITH_OFFICIAL_VARIANT
 

@@ -13,6 +13,7 @@ from randommix_audio import draws
 from randommix_audio.compiled import CompiledApply
 from randommix_audio.data.reading import read
 from randommix_audio.features.presets import PRESETS
+from tests.devices import pretended_cuda
 from tests.mixers.strategies import batches, mixers
 
 WITH_POWER = [name for name in PRESETS if name not in ("nemo", "randommix")]
@@ -182,13 +183,15 @@ def test_a_stored_plan_mixes_in_its_domain_again(name):
 @pytest.mark.parametrize("name", ["mixup", "puzzlemix", "comixup", "randommix"])
 def test_nothing_waits_for_the_device_in_the_power_domain(name, monkeypatch):
     monkeypatch.setattr(draws, "host_uniforms", lambda generator, count: [(k % 7) / 7 for k in range(count)])
+    mixer = rma.build(name, per="row", domain="power", front_end="kaldi")
+    with pretended_cuda():
+        for lengths in (None, torch.randint(0, 51, (9,), device="cuda")):
+            x = torch.randn(9, 1, 20, 50, device="cuda")
+            assert mixer.plan(x, lengths=lengths).apply(x, out=x) is x
     with FakeTensorMode():
         for lengths in (None, torch.randint(0, 51, (9,))):
-            x = torch.randn(9, 1, 20, 50)
-            plan = rma.build(name, per="row", domain="power", front_end="kaldi").plan(x, lengths=lengths)
-            plan.apply(x.requires_grad_()).sum().backward()
-            with torch.no_grad():
-                assert plan.apply(x, out=x) is x
+            x = torch.randn(9, 1, 20, 50, requires_grad=True)
+            mixer.plan(x, lengths=lengths).apply(x).sum().backward()
 
 
 @pytest.mark.parametrize("per", ["batch", "row"])

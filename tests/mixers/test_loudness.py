@@ -8,13 +8,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 import randommix_audio as rma
 from randommix_audio import draws
 from randommix_audio.compiled import CompiledApply
 from randommix_audio.data.reading import read
 from randommix_audio.mixers.loudness import Hearing, equal_loudness, loudest_power
+from tests.devices import pretended_cuda
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -198,10 +198,12 @@ def test_the_derivative_is_that_of_finite_differences():
 def test_nothing_waits_for_the_device(monkeypatch):
     monkeypatch.setattr(draws, "host_uniforms", lambda generator, count: [(k % 7) / 7 for k in range(count)])
     mixers = [equal_mixup(p=0.7), rma.RandomMix([equal_mixup(), "time_cutmix"], per="row", pairing="roll")]
-    with FakeTensorMode():
-        for lengths in (None, torch.randint(0, 5001, (9,))):
+    with pretended_cuda():
+        for lengths in (None, torch.randint(0, 5001, (9,), device="cuda")):
             for mixer in mixers:
-                mixer.plan(torch.randn(9, 5000), lengths=lengths).apply(torch.randn(9, 5000))
+                mixer.plan(torch.randn(9, 5000, device="cuda"), lengths=lengths).apply(
+                    torch.randn(9, 5000, device="cuda")
+                )
 
 
 @pytest.mark.parametrize("lengths", [None, torch.tensor([3000, 1000, 2500, 0, 2999, 7])])

@@ -6,6 +6,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import randommix_audio as rma
 from randommix_audio import draws
+from tests.devices import pretended_cuda
 from tests.mixers.strategies import NAMES, WITH_OFFICIAL_VARIANT
 
 
@@ -128,37 +129,53 @@ def test_a_method_generator_that_would_have_to_be_waited_for_is_refused():
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("lengths", [False, True])
 def test_plan_and_apply_never_wait_for_the_device(name, per, variant, lengths, monkeypatch):
-    """Under FakeTensorMode `.item()`, `.tolist()`, `bool()` and boolean masks raise: what would wait for a device."""
     monkeypatch.setattr(draws, "host_uniforms", lambda generator, count: [(k % 7) / 7 for k in range(count)])
     options = {"variant": variant} if name in WITH_OFFICIAL_VARIANT else {}
     mixer = rma.build(name, per=per, p=0.7, **options)
-    with FakeTensorMode():
-        x = torch.randn(9, 1, 20, 50)
-        valid = torch.randint(0, 51, (9,)) if lengths else None
+    with pretended_cuda():
+        x = torch.randn(9, 1, 20, 50, device="cuda")
+        valid = torch.randint(0, 51, (9,), device="cuda") if lengths else None
         for pairing in ("permutation", "derangement", "neighbour"):
             mixer.pairing = pairing
             mixer(x, lengths=valid)
-            mixed, plan = mixer(x, lengths=valid, rows=torch.rand(9) > 0.5)
+            mixed, plan = mixer(x, lengths=valid, rows=torch.rand(9, device="cuda") > 0.5)
             assert mixed.shape == x.shape
-            plan.loss(torch.nn.functional.cross_entropy, torch.randn(9, 4), torch.randint(0, 4, (9,)))
-            plan.accuracy(torch.randn(9, 4), torch.randint(0, 4, (9,)))
-            plan.mix_targets(torch.rand(9, 4))
-            plan.mix_frames(torch.rand(9, 4, 10), hop=5)
+            plan.loss(
+                torch.nn.functional.cross_entropy,
+                torch.randn(9, 4, device="cuda"),
+                torch.randint(0, 4, (9,), device="cuda"),
+            )
+            plan.accuracy(torch.randn(9, 4, device="cuda"), torch.randint(0, 4, (9,), device="cuda"))
+            plan.mix_targets(torch.rand(9, 4, device="cuda"))
+            plan.mix_frames(torch.rand(9, 4, 10, device="cuda"), hop=5)
             plan.weights.sum()
+        mixer.eval()(x, lengths=valid)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("per", ["batch", "row"])
 def test_no_way_to_apply_a_plan_waits_for_the_device(name, per, monkeypatch):
     monkeypatch.setattr(draws, "host_uniforms", lambda generator, count: [(k % 7) / 7 for k in range(count)])
+    with pretended_cuda():
+        for lengths in (None, torch.randint(0, 51, (9,), device="cuda")):
+            x = torch.randn(9, 1, 20, 50, device="cuda")
+            plan = rma.build(name, per=per).plan(x, lengths=lengths)
+            assert plan.apply(x, out=torch.empty_like(x)).shape == x.shape
+            assert plan.apply(x, out=x) is x
     with FakeTensorMode():
         for lengths in (None, torch.randint(0, 51, (9,))):
-            x = torch.randn(9, 1, 20, 50)
-            plan = rma.build(name, per=per).plan(x, lengths=lengths)
-            plan.apply(x.requires_grad_()).sum().backward()
-            with torch.no_grad():
-                assert plan.apply(x, out=torch.empty_like(x)).shape == x.shape
-                assert plan.apply(x, out=x) is x
+            x = torch.randn(9, 1, 20, 50, requires_grad=True)
+            rma.build(name, per=per).plan(x, lengths=lengths).apply(x).sum().backward()
+
+
+@pytest.mark.parametrize("saliency", ["energy", "spectral_residual"])
+@pytest.mark.parametrize("name", ["saliencymix", "puzzlemix", "comixup"])
+def test_no_saliency_waits_for_the_device(name, saliency, monkeypatch):
+    monkeypatch.setattr(draws, "host_uniforms", lambda generator, count: [(k % 7) / 7 for k in range(count)])
+    with pretended_cuda():
+        x = torch.randn(9, 1, 20, 50, device="cuda")
+        for lengths in (None, torch.randint(0, 51, (9,), device="cuda")):
+            rma.build(name, saliency=saliency)(x, lengths=lengths)
 
 
 def test_a_generator_of_a_third_device_is_refused():

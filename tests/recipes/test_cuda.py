@@ -38,9 +38,10 @@ def test_other_options_train(task_folder, tmp_path, options):
 
 @pytest.mark.parametrize("precision", ["32-true", "16-mixed"])
 def test_a_run_that_goes_on_equals_an_undisturbed_one_with_deterministic_kernels(task_folder, tmp_path, precision):
-    options = (*ON_CUDA, "--deterministic=true", f"--precision={precision}")
+    # 16-mixed skips its first steps, until the scale of the loss has fallen far enough
+    options = (*ON_CUDA, "--epochs=8", "--deterministic=true", f"--precision={precision}")
     run_here(task_folder, tmp_path, *options, "--name=whole")
-    with stopped_after(4):
+    with stopped_after(8):
         run_here(task_folder, tmp_path, *options, "--name=stopped")
     run_here(task_folder, tmp_path, *options, "--name=stopped", "--resume=auto")
     one, other = (

@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.solver_quality import exact_labels, random_problems
 from randommix_audio.solvers.block_labels import block_energy, block_labels
+from tests.devices import pretended_cuda
 
 
 def energy_by_the_formula(z, own, partner, own_mean, partner_mean, lam, beta=1.2, gamma=0.5, eta=0.2):
@@ -201,9 +201,9 @@ def test_no_problems_have_no_labels():
 
 @pytest.mark.parametrize("shape", [(2, 3), (9, 10)])
 def test_nothing_waits_for_the_device(shape):
-    with FakeTensorMode():
-        grid, mean = torch.empty(4, *shape), torch.empty(4, 3, *shape)
-        assert block_labels(grid, grid, mean, mean, torch.empty(4)).shape == (4, *shape)
+    with pretended_cuda():
+        grid, mean = torch.empty(4, *shape, device="cuda"), torch.empty(4, 3, *shape, device="cuda")
+        assert block_labels(grid, grid, mean, mean, torch.empty(4, device="cuda")).shape == (4, *shape)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from randommix_audio.solvers.joint_labels import JointProblem, compatibility_of, joint_energy, joint_labels, minimise
+from tests.devices import pretended_cuda
 
 
 def saliency_of(parts, inputs, nf=4, nt=4, seed=0, spread=1.0):
@@ -299,15 +299,15 @@ def test_far_peaks_go_well_together():
 
 
 def test_nothing_waits_for_the_device():
-    with FakeTensorMode():
-        saliency = torch.rand(3, 1, 7, 4, 5)
-        usable = torch.rand(3, 7, 7, 1, 5) > 0.2
-        compatibility = compatibility_of(saliency[:, 0], torch.rand(3, 7) > 0.2)
-        problem = JointProblem(saliency, compatibility, torch.zeros(3, 7), usable)
-        sources, weights = joint_labels(problem, torch.rand(3, 7, 4, 5))
+    with pretended_cuda():
+        saliency = torch.rand(3, 1, 7, 4, 5, device="cuda")
+        usable = torch.rand(3, 7, 7, 1, 5, device="cuda") > 0.2
+        compatibility = compatibility_of(saliency[:, 0], torch.rand(3, 7, device="cuda") > 0.2)
+        problem = JointProblem(saliency, compatibility, torch.zeros(3, 7, device="cuda"), usable)
+        sources, weights = joint_labels(problem, torch.rand(3, 7, 4, 5, device="cuda"))
         assert sources.shape == (4, 3, 7)
         assert weights.shape == (4, 3, 7, 4, 5)
-        assert joint_energy(problem, minimise(problem, torch.rand(3, 7, 4, 5))).shape == (3,)
+        assert joint_energy(problem, minimise(problem, torch.rand(3, 7, 4, 5, device="cuda"))).shape == (3,)
 
 
 def test_wrong_shapes_are_named():

@@ -4,11 +4,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.solver_quality import cost_of, exact_transport, greedy_cost, move_costs, random_problems
 from randommix_audio.solvers.block_labels import block_labels
 from randommix_audio.solvers.transport import transport
+from tests.devices import pretended_cuda
 
 
 def in_place(rows, freq, time):
@@ -122,8 +122,8 @@ def test_no_rows_move_no_blocks():
 
 
 def test_nothing_waits_for_the_device():
-    with FakeTensorMode():
-        grid = torch.empty(4, 3, 5)
+    with pretended_cuda():
+        grid = torch.empty(4, 3, 5, device="cuda")
         assert transport(grid, grid, fixed=grid > 0).shape == (4, 15)
 
 
