@@ -175,17 +175,17 @@ class ClassifierJob(ABC):
         return list(range(len(batch)))[:2]
 
     def evaluate(self, network: nn.Module, split: str) -> dict[str, Any]:
-        """All scores of a split, the same on every process."""
-        with self.fabric.autocast():
-            found = judge(network, self.inputs(split), len(self.labels))
+        """All scores of a split in float32, as whoever loads the checkpoint finds them; the same on every process."""
+        found = judge(network, self.inputs(split), len(self.labels))
         found = Judged(*(value.to(self.fabric.device) for value in found))
         if self.fabric.world_size > 1:
             found = Judged(*(self.fabric.all_reduce(value, reduce_op="sum") for value in found))
         return report_of(found, self.labels, self.tells_top)
 
     def validate(self, network: nn.Module) -> dict[str, float | None]:
-        """What metrics.jsonl says of the validation set."""
-        found = self.evaluate(network, "validation")
+        """What metrics.jsonl says of the validation set, in the precision of the training."""
+        with self.fabric.autocast():
+            found = self.evaluate(network, "validation")
         named = ("loss", "accuracy", "macro_accuracy", "top5_accuracy")
         return {f"validation_{name}": found[name] for name in named if name in found}
 

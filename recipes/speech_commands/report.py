@@ -13,31 +13,13 @@ from recipes.shared import console, records
 from recipes.shared.console import UserError
 from recipes.shared.options import ClassifierMixer
 from recipes.shared.records import RESULTS
+from recipes.shared.student import interval
 
 MIXING = {  # options that a table compares
     *("mixer", "mixer_args", "candidates", "weights", "mix_silence"),
     *("saliency", "keep_gradient", "layers"),
 }
 SCORES = ("accuracy", "macro_accuracy", "clips")
-
-# 97.5 % quantile of Student's t for 1, 2, ... degrees of freedom; beyond, the normal distribution's is close enough.
-T975 = (
-    12.706,
-    4.303,
-    3.182,
-    2.776,
-    2.571,
-    2.447,
-    2.365,
-    2.306,
-    2.262,
-    2.228,
-    2.201,
-    2.179,
-    2.160,
-    2.145,
-    2.131,
-)
 
 
 @dataclass
@@ -53,15 +35,6 @@ class Options:
     folders: list[str]
     model: Literal["last", "best"] = "last"
     baseline: ClassifierMixer = "none"
-
-
-def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Mean of paired differences and half the width of its 95 % interval (Student's t); None below two values."""
-    if len(values) < 2:
-        return None
-    freedom = len(values) - 1
-    quantile = T975[freedom - 1] if freedom <= len(T975) else 1.96
-    return statistics.mean(values), quantile * statistics.stdev(values) / len(values) ** 0.5
 
 
 Runs = dict[str, dict[int, dict[str, Any]]]  # results by mixer and seed

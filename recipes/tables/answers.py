@@ -20,7 +20,7 @@ BATCH = 256
 SPLITS = ("validation", "test")
 
 
-def places(recipe: str, checkpoint: Path, data: str, device: str) -> dict[str, list[int]]:
+def places(recipe: str, checkpoint: Path, data: str, device: str) -> dict[str, list[int]] | None:
     """The place of the right class among all classes, 0 for the most likely one, of every row of each split in order.
 
     They are stored beside the checkpoint, and read from there the next time.
@@ -31,12 +31,17 @@ def places(recipe: str, checkpoint: Path, data: str, device: str) -> dict[str, l
         data: what it was trained on.
         device: where it runs.
 
+    Returns:
+        None where neither they nor the checkpoint were kept.
+
     Raises:
         UserError: where checkpoint and data do not fit.
     """
     file = checkpoint.with_name(f"places-{checkpoint.stem}.json")
     if file.is_file():
         return records.read_json(file)
+    if not checkpoint.is_file():
+        return None
     make = _speech if recipe == "speech_commands" else _images
     model, batches = make(str(checkpoint), data, make_fabric(device, "32-true").device)
     found = {split: _places(model, same) for split, same in batches}

@@ -13,7 +13,7 @@ Cells = dict[tuple[str, int], Cell]
 def interval(found: Difference | None) -> str:
     """A difference in points with its interval; one that holds zero, or that there is none of, is not decided.
 
-    >>> interval(Difference(1.5, 0.5, 2.5, 3, "seeds"))
+    >>> interval(Difference(1.5, 0.5, 2.5, 3, "Student's t over seeds"))
     '+1.50 [+0.50, +2.50]'
     """
     if found is None:

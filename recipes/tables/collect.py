@@ -94,9 +94,19 @@ class Collector:
         value = results[self.testing.model][split].get("top5_accuracy" if score == "top5" else "accuracy")
         if value is None:
             return None
+        return float(value), self._right(run, split, 5 if score == "top5" else 1)
+
+    def _right(self, run: RunSpec, split: str, places_that_count: int) -> np.ndarray | None:
+        """Which rows of a split were right; None where nobody kept that."""
         checkpoint = self.runs / run.name / f"{self.testing.model}.ckpt"
-        place = np.array(places(run.recipe, checkpoint, run.data.folder, run.config.device)[split])
-        return float(value), (place < (5 if score == "top5" else 1)).astype(float)
+        found = places(run.recipe, checkpoint, run.data.folder, run.config.device)
+        if found is not None:
+            return (np.array(found[split]) < places_that_count).astype(float)
+        tested = self._file(run, self.testing.file(run))
+        mistakes = [] if tested is None else tested.get("mistakes", {}).get("clean", [])
+        if (split, places_that_count, len(mistakes)) == ("test", 1, run.data.counts["test"]):
+            return 1.0 - np.array(mistakes)
+        return None
 
     def _error(self, run: RunSpec, score: str) -> tuple[float, np.ndarray | None] | None:
         found = self._file(run, self.testing.file(run))

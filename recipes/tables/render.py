@@ -65,12 +65,13 @@ class Rendering:
     def markdown(self) -> str:
         """Caption, table, what the numbers mean, what the data say, circumstances."""
         table = self.table
-        over = {one.over for row in table.rows for i in range(len(table.columns)) if (one := self.difference(row, i))}
+        gaps = [self.difference(row, i) for row in table.rows for i in range(len(table.columns))]
+        how = sorted({gap.how for gap in gaps if gap is not None and gap.how})
         base = f"{self.reference.label} {self.reference.second}".strip(" -")
         paper = f" The paper's numbers are of {table.paper_about}." if table.paper_about else ""
         notes = [
             f"± standard deviation over seeds. In parentheses the difference to {base} in points, in brackets its 95 % "
-            f"interval by paired bootstrap over {' or '.join(sorted(over)) or 'nothing yet'}; an interval over zero is "
+            f"interval{' by ' if how else ''}{' or '.join(how)}; an interval over zero is "
             f"not decided.{paper}",
             paragraph(table, self.found.cells),
             "\n".join(f"- {line}" for line in facts(self.plan, self.found, self.about)),
@@ -122,7 +123,7 @@ class Rendering:
         """A line for each cell."""
         names = (
             *("table", "corpus", "row", "second", "column", "score", "seeds", "mean", "sd"),
-            *("difference", "low", "high", "pairs", "over", "decided", "paper", "paper_difference"),
+            *("difference", "low", "high", "pairs", "interval_by", "decided", "paper", "paper_difference"),
         )
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
@@ -133,7 +134,7 @@ class Rendering:
                 ends = [""] * 6
                 if gap is not None:
                     ends = [_number(gap.mean), _number(gap.low), _number(gap.high)]
-                    ends += [str(gap.pairs), gap.over, str(gap.decided).lower()]
+                    ends += [str(gap.pairs), gap.how, str(gap.decided).lower()]
                 own = [" ".join(map(str, cell.values)), _number(cell.mean), _number(cell.spread)]
                 paper = [_number(row.paper[i]), _number(self.paper_difference(row, i))]
                 first = [self.table.number, self.table.corpus, row.label, row.second, column.title, column.score]

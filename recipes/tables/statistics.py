@@ -1,10 +1,12 @@
-"""Means over seeds, and paired bootstrap intervals of differences between two ways to train.
+"""Means over seeds, and intervals of paired differences between two ways to train.
 
-An interval is that of the percentile bootstrap (Efron and Tibshirani, An introduction to the bootstrap, chapter 13) of
-the paired difference. Seeds are drawn with replacement, and of each drawn seed the rows of the test set, the same rows
-for both sides and for all seeds, wherever it is known which rows were right. With one seed the interval is that of the
-test rows alone and knows nothing of how much one training differs from the next; with few seeds it is narrow, because
-a draw of few seeds is often a single one repeated.
+Where it is known which rows of the test set were right, an interval is that of the percentile bootstrap (Efron and
+Tibshirani, An introduction to the bootstrap, chapter 13) of the paired difference: seeds are drawn with replacement,
+and of each drawn seed the rows of the test set, the same rows for both sides and for all seeds. With one seed it is
+that of the test rows alone and knows nothing of how much one training differs from the next.
+
+Where the rows are not known it is that of Student's t over the seeds: a draw of three seeds is often a single one
+repeated, and the bootstrap of so few values calls chance decided.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+
+from recipes.shared import student
 
 RESAMPLES = 5000
 TAILS = (2.5, 97.5)  # percentiles, which leave 95 % between them
@@ -44,22 +48,27 @@ class Cell:
         return statistics.stdev(self.values.values()) if len(self.values) > 1 else None
 
 
+BY_ROWS = "paired bootstrap over seeds and test rows"
+BY_ROWS_OF_ONE = "paired bootstrap over test rows"
+BY_SEEDS = "Student's t over seeds"
+
+
 class Difference(NamedTuple):
     """A paired difference in points.
 
     Attributes:
         mean: over the common seeds.
-        low: lower end of the 95 % interval; None where nothing could be drawn again.
+        low: lower end of the 95 % interval; None of a single seed without test rows.
         high: upper end.
         pairs: number of common seeds.
-        over: what was drawn again: "seeds and test rows", "test rows", "seeds" or "nothing".
+        how: the interval was found: one of BY_ROWS, BY_ROWS_OF_ONE, BY_SEEDS; "" without one.
     """
 
     mean: float
     low: float | None
     high: float | None
     pairs: int
-    over: str
+    how: str
 
     @property
     def decided(self) -> bool:
@@ -101,16 +110,12 @@ def difference(own: Sequence[Cell], other: Sequence[Cell], resamples: int = RESA
     ]  # seeds x scores
     mean = float(np.mean(gaps))
     parts = _by_row(own, other, seeds)
-    rows = parts is not None
-    if parts is None:
-        parts = [np.mean(gaps, axis=1)[:, None]]
-    over = {(True, True): "seeds and test rows", (False, True): "test rows", (True, False): "seeds"}.get(
-        (len(seeds) > 1, rows), "nothing"
-    )
-    if over == "nothing":
-        return Difference(mean, None, None, 1, over)
-    low, high = np.percentile(bootstrap(parts, resamples), TAILS)
-    return Difference(mean, float(low), float(high), len(seeds), over)
+    if parts is not None:
+        low, high = np.percentile(bootstrap(parts, resamples), TAILS)
+        return Difference(mean, float(low), float(high), len(seeds), BY_ROWS if len(seeds) > 1 else BY_ROWS_OF_ONE)
+    if (found := student.interval(np.mean(gaps, axis=1).tolist())) is None:
+        return Difference(mean, None, None, 1, "")
+    return Difference(mean, mean - found[1], mean + found[1], len(seeds), BY_SEEDS)
 
 
 def _by_row(own: Sequence[Cell], other: Sequence[Cell], seeds: Sequence[int]) -> list[np.ndarray] | None:

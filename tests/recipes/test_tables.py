@@ -20,6 +20,7 @@ from recipes.tables.budget import load
 from recipes.tables.execute import Executor, Testing, Work, merged
 from recipes.tables.paper import TABLES
 from recipes.tables.plan import Planner, Wanted
+from recipes.tables.statistics import BY_ROWS_OF_ONE
 from tests.recipes.conftest import FRONT_END, ROOT, environment
 
 ROWS = "--rows=[none, mixup, cutmix, randommix]"
@@ -84,6 +85,32 @@ def test_a_second_call_trains_nothing_and_another_table_takes_the_runs_that_it_s
     assert "started" not in said
     assert "| Mixup |" in said
     assert {file: file.stat().st_mtime_ns for file in runs.glob("*/results.json")} == before
+
+
+def test_tables_are_written_without_the_checkpoints_too_and_take_test_rows_from_the_tests_of_robustness(
+    made, task_folder, tmp_path, capsys
+):
+    runs, budget = tmp_path / "runs", made[1]
+    shutil.copytree(made[0], runs)
+    for file in [*runs.glob("*/*.ckpt"), *runs.glob("*/places-*.json")]:
+        file.unlink()
+    given = arguments(task_folder, runs, budget, "3", "--rows=[none, mixup]", "--seeds=[0]", "--report_only=true")
+
+    def cells() -> list[dict[str, str]]:
+        main(given)
+        with open(runs / "tables" / "table3-speech.csv", newline="") as file:
+            return [line for line in csv.DictReader(file) if line["row"] == "Mixup"]
+
+    validation, test = cells()
+    assert (validation["interval_by"], test["interval_by"]) == ("", "")  # four clips of the test set are not all of it
+    rows = json.loads(next(runs.glob("*-none-*/results.json")).read_text())["clips"]["test"]
+    for file in runs.glob("*/robustness-last-*.json"):
+        tested = json.loads(file.read_text())
+        tested["mistakes"]["clean"] = [1] + [0] * (rows - 1)
+        file.write_text(json.dumps(tested))
+    validation, test = cells()
+    assert (validation["interval_by"], test["interval_by"]) == ("", BY_ROWS_OF_ONE)
+    assert "interval by paired bootstrap over test rows" in capsys.readouterr().out
 
 
 def test_a_run_that_two_tables_need_is_trained_once(task_folder, tmp_path):
@@ -169,7 +196,7 @@ def test_a_run_that_another_call_holds_is_not_started(made, task_folder, tmp_pat
         (["3", "--corpus=images"], "table 3 is of speech; on images there are tables 1, 2, 4, 5, 6"),
         (["1", "--corpus=speech"], "table 1 is of images"),
         (["3", "--rows=[mixup, nomix]"], "rows: table 3 has no nomix: choose from none, mixup"),
-        (["3", "--budget=huge"], "budget must be paper, small or a YAML file, got huge"),
+        (["3", "--budget=huge"], "budget must be gpu, paper, small or a YAML file, got huge"),
         (["3", "--data={cifar11: x}"], "no corpus is called cifar11"),
         (["3", "--data={cifar10: x}"], "table 3 needs speech_commands; none was given"),
         (["3", "--data=no/where"], "no/where"),

@@ -11,7 +11,16 @@ from recipes.shared.console import UserError
 from recipes.tables.claims import interval, paragraph
 from recipes.tables.collect import read_costs
 from recipes.tables.paper import MEANS, TABLES, mode_of
-from recipes.tables.statistics import Cell, Difference, average, bootstrap, difference
+from recipes.tables.statistics import (
+    BY_ROWS,
+    BY_ROWS_OF_ONE,
+    BY_SEEDS,
+    Cell,
+    Difference,
+    average,
+    bootstrap,
+    difference,
+)
 
 
 def row(table: tuple[int, str], key: str):
@@ -73,7 +82,7 @@ def test_equal_pairs_have_an_interval_of_zero_which_is_not_decided():
     items = {seed: np.array([100.0, 0.0, 100.0]) for seed in (0, 1)}
     cell = Cell({0: 66.7, 1: 66.7}, items)
     found = difference([cell], [cell])
-    assert found == Difference(0.0, 0.0, 0.0, 2, "seeds and test rows")
+    assert found == Difference(0.0, 0.0, 0.0, 2, BY_ROWS)
     assert interval(found) == "+0.00 [+0.00, +0.00], not decided"
 
 
@@ -85,20 +94,26 @@ def test_an_interval_over_test_rows_is_that_of_a_mean():
     error = (own - other).std() / 2000**0.5
     assert found.mean == pytest.approx(own.mean() - other.mean())
     assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.06)
-    assert (found.over, found.decided, found.pairs) == ("test rows", True, 1)
+    assert (found.how, found.decided, found.pairs) == (BY_ROWS_OF_ONE, True, 1)
 
 
-def test_the_bootstrap_of_seeds_alone_draws_whole_runs():
+def test_three_seeds_without_test_rows_have_the_interval_of_student_which_is_wide():
     own, other = Cell({0: 91.0, 1: 93.0, 2: 95.0}), Cell({0: 90.0, 1: 90.0, 2: 90.0, 3: 1.0})
     found = difference([own], [other])
-    assert found == Difference(3.0, 1.0, 5.0, 3, "seeds")  # 1 of 27 draws is the smallest three times: above 2.5 %
+    assert found is not None
+    half = 4.3027 * 2 / 3**0.5
+    assert found == (3.0, pytest.approx(3.0 - half, abs=1e-3), pytest.approx(3.0 + half, abs=1e-3), 3, BY_SEEDS)
+    assert not found.decided  # though all three seeds agree, as one in four would by chance
+
+
+def test_the_bootstrap_draws_whole_runs():
     drawn = bootstrap([np.array([[1.0], [3.0], [5.0]])])
     assert drawn.std() == pytest.approx((8 / 3 / 3) ** 0.5, rel=0.05)
 
 
 def test_one_pair_without_test_rows_has_no_interval_and_is_not_decided():
     found = difference([Cell({0: 91.0})], [Cell({0: 90.0})])
-    assert found == Difference(1.0, None, None, 1, "nothing")
+    assert found == Difference(1.0, None, None, 1, "")
     assert interval(found) == "+1.00, not decided"
     assert difference([Cell({0: 91.0})], [Cell({1: 90.0})]) is None
 
