@@ -25,7 +25,7 @@ from recipes.images.task import ImageTask
 
 from .command import PrepareError, run
 from .download import fetch
-from .images import Part, set_apart, store, table
+from .images import Part, refuse_part, set_apart, store, table
 
 SIZE = 32
 MIRRORS = ("https://www.cs.toronto.edu/~kriz",)
@@ -49,6 +49,7 @@ class Archive:
         meta: the member with the names of the classes.
         names: key of the names in `meta`.
         targets: key of the classes in the others; the fine ones of CIFAR-100.
+        counts: training and test images that it holds.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Archive:
     meta: str
     names: str
     targets: str
+    counts: tuple[int, int] = (50_000, 10_000)
 
 
 ARCHIVES = {
@@ -210,6 +212,7 @@ def prepare(
     batches = [_batch(where[name], members[name], archive, classes) for name in archive.train]
     images, targets = (np.concatenate(column) for column in zip(*batches, strict=True))
     test_images, test_targets = _batch(where[archive.test], members[archive.test], archive, classes)
+    refuse_part(str(root), f"CIFAR-{classes}", (len(targets), len(test_targets)), archive.counts)
     kept, apart = set_apart(targets, validation, seed)
     parts = {
         "train": Part(targets[kept], (images[i] for i in kept)),

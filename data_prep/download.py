@@ -105,7 +105,8 @@ def _total(answer: requests.Response) -> int:
 def fetch(urls: Sequence[str], folder: Path, known_hash: str | None, progress: bool = True, pause: float = 1.0) -> Path:
     """Download a file from the first of its addresses that answers, and check it.
 
-    A stopped download goes on when called again; a file that is there and right is not fetched again.
+    A stopped download goes on when called again; a file that is there and right is not fetched again, and one that is
+    there and wrong is left alone.
 
     Args:
         urls: addresses of the same file.
@@ -115,12 +116,17 @@ def fetch(urls: Sequence[str], folder: Path, known_hash: str | None, progress: b
         pause: seconds before a cut connection is opened again.
 
     Raises:
-        DownloadError: no address gives the file, or what came is not the file expected.
+        DownloadError: no address gives the file, or what came, or lay there, is not the file expected.
     """
     folder.mkdir(parents=True, exist_ok=True)
     pooch.get_logger().setLevel("WARNING")
     name = urls[0].rsplit("/", 1)[-1]
     known = known_hash if known_hash is None or ":" in known_hash else f"sha256:{known_hash}"
+    path = folder / name
+    if known is not None and path.is_file():
+        if pooch.hashes.hash_matches(path, known):
+            return path
+        raise DownloadError(f"{path}: is not the file expected (its {_kind(known)} is another); delete or move it")
     failures = []
     for url in urls:
         downloader = ResumingDownloader(folder / f"{name}.part", progress=progress, pause=pause)
@@ -129,9 +135,14 @@ def fetch(urls: Sequence[str], folder: Path, known_hash: str | None, progress: b
         except requests.exceptions.RequestException as error:
             failures.append(f"{url}: {_why(error)}")
         except ValueError:
-            kind = "MD5" if known and known.startswith("md5:") else "SHA-256"
-            raise DownloadError(f"{url}: what came does not have the expected {kind}; try again later") from None
+            raise DownloadError(
+                f"{url}: what came does not have the expected {_kind(known)}; try again later"
+            ) from None
     raise DownloadError(f"cannot download {name} ({'; '.join(failures)})")
+
+
+def _kind(known: str | None) -> str:
+    return "MD5" if known and known.startswith("md5:") else "SHA-256"
 
 
 def _why(error: requests.exceptions.RequestException) -> str:

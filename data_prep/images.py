@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.lib.format import write_array_header_1_0
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm.auto import tqdm
 
 from randommix_audio.data import BankError
@@ -210,6 +210,25 @@ def set_apart(targets: np.ndarray, share: float, seed: int) -> tuple[np.ndarray,
     return np.flatnonzero(~apart), np.flatnonzero(apart)
 
 
+def refuse_part(where: str, corpus: str, found: tuple[int, int], whole: tuple[int, int]) -> None:
+    """Refuse a part of a corpus, such as an interrupted unpacking leaves, under the name of the whole.
+
+    Args:
+        where: it lies.
+        corpus: its name.
+        found: training and test images.
+        whole: those of the corpus.
+
+    Raises:
+        PrepareError: the numbers differ.
+    """
+    if found != whole:
+        raise PrepareError(
+            f"{where}: has {found[0]:,} training and {found[1]:,} test images, {corpus} {whole[0]:,} and {whole[1]:,}; "
+            "unpack it again, or give the archive alone"
+        )
+
+
 def fingerprint(sizes: Mapping[str, int]) -> str:
     """SHA-256 of the names and sizes of files: a cheap sign that these are the same as before."""
     return hashlib.sha256("\n".join(f"{name}\t{size}" for name, size in sizes.items()).encode()).hexdigest()
@@ -218,7 +237,8 @@ def fingerprint(sizes: Mapping[str, int]) -> str:
 def decode(content: bytes, name: str, size: int) -> np.ndarray:
     """The pixels of an image file, (size, size, 3) uint8 RGB.
 
-    An image of another size is scaled so that its shorter side fits (bicubic, antialiased), and its middle is taken.
+    An image is turned as its EXIF orientation says. One of another size is scaled so that its shorter side fits
+    (bicubic, antialiased), and its middle is taken.
 
     Raises:
         PrepareError: it cannot be read, or has more than 8 bits for a channel; names it.
@@ -227,7 +247,7 @@ def decode(content: bytes, name: str, size: int) -> np.ndarray:
         with Image.open(io.BytesIO(content)) as image:
             if image.mode[0] in "IF":
                 raise PrepareError(f"{name}: has more than 8 bits for a channel, which would be cut off")
-            rgb = image.convert("RGB")
+            rgb = ImageOps.exif_transpose(image).convert("RGB")
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         why = "not an image" if isinstance(error, UnidentifiedImageError) else error
         raise PrepareError(f"{name}: cannot be read ({why})") from None
@@ -237,10 +257,10 @@ def decode(content: bytes, name: str, size: int) -> np.ndarray:
 
 
 def _fitted(image: Image.Image, size: int) -> Image.Image:
-    scale = size / min(image.size)
-    wide, high = (max(size, round(side * scale)) for side in image.size)
+    # Rounded as torchvision's resize and center_crop round, with which files are read for predictions.
+    wide, high = (int(size * side / min(image.size)) for side in image.size)
     image = image.resize((wide, high), Image.Resampling.BICUBIC)
-    left, top = (wide - size) // 2, (high - size) // 2
+    left, top = round((wide - size) / 2), round((high - size) / 2)
     return image.crop((left, top, left + size, top + size))
 
 

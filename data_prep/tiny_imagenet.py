@@ -22,12 +22,13 @@ from recipes.images.task import ImageTask
 
 from .command import PrepareError, run
 from .download import fetch
-from .images import Part, decode, fingerprint, set_apart, store, table
+from .images import Part, decode, fingerprint, refuse_part, set_apart, store, table
 
 SIZE = 64
 FOLDER = "tiny-imagenet-200"
 ARCHIVE = f"{FOLDER}.zip"
 MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
+COUNTS = (100_000, 10_000)  # training and validation images
 MIRRORS = ("http://cs231n.stanford.edu",)
 ANNOTATIONS = "val/val_annotations.txt"
 _TRAIN = re.compile(r"train/(?P<wnid>[^/]+)/images/[^/]+\.JPEG")
@@ -120,6 +121,7 @@ def prepare(
     seed: int = 0,
     overwrite: bool = False,
     md5: str = MD5,
+    counts: tuple[int, int] | None = None,
     mirrors: Sequence[str] = MIRRORS,
     progress: bool = True,
 ) -> ImageTask:
@@ -132,6 +134,7 @@ def prepare(
         seed: of the draw of these, 0 to 2^63 - 1.
         overwrite: replace a set that was prepared with other options.
         md5: of the archive, if not the official one.
+        counts: training and validation images in it; None is 100,000 and 10,000.
         mirrors: addresses of the folder that holds the archive.
         progress: show bars.
 
@@ -149,6 +152,7 @@ def prepare(
         names = [name for some in train.values() for name in some]
         targets = np.repeat(np.arange(len(labels)), [len(some) for some in train.values()])
         test_names, test_targets = test_images(files, labels)
+        refuse_part(str(files.where), "Tiny ImageNet", (len(targets), len(test_targets)), counts or COUNTS)
         kept, apart = set_apart(targets, validation, seed)
 
         def pixels(some: Sequence[str]) -> Iterator[np.ndarray]:

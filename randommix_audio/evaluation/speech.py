@@ -26,8 +26,11 @@ class SpeechSet:
         target: (M,) long, the class of each clip.
         speaker: (M,) long, who speaks in each, below 0 where nobody does; None where that is not known.
         background: Recordings of noise, each (n,) int16 or float.
-        index: (M,) long, the number by which the random numbers of a clip are drawn; None counts them. A part of a set
-            keeps the numbers of the whole, so that its clips are damaged as they are there.
+        index: (M,) long, the number by which the random numbers of a clip are drawn; None counts them.
+        voices: The set whose clips are heard as babble; None is this one.
+
+    Raises:
+        ValueError: If a column has another length or type.
     """
 
     wave: Tensor
@@ -35,10 +38,14 @@ class SpeechSet:
     speaker: Tensor | None = None
     background: Sequence[Tensor] = field(default_factory=tuple)
     index: Tensor | None = None
+    voices: "SpeechSet | None" = None
 
     def __post_init__(self) -> None:
         if self.wave.ndim != 2 or not self.wave.numel():
             raise ValueError(f"wave must be (clips, samples) and not empty, got {tuple(self.wave.shape)}")
+        for sound in (self.wave, *self.background):
+            if not sound.is_floating_point() and sound.dtype != torch.int16:
+                raise ValueError(f"wave and background must be int16 or float in -1 .. 1, got {sound.dtype}")
         for name in ("target", "speaker", "index"):
             column = getattr(self, name)
             if column is not None and (column.shape != self.wave.shape[:1] or column.is_floating_point()):
@@ -49,9 +56,20 @@ class SpeechSet:
     def __len__(self) -> int:
         return len(self.wave)
 
+    def part(self, rows: Tensor) -> "SpeechSet":
+        """Some clips of the set, damaged as they are in the whole, whose clips go on to be heard as babble.
+
+        Args:
+            rows: (m,) long, their places.
+        """
+        speaker = None if self.speaker is None else self.speaker[rows]
+        index = rows if self.index is None else self.index[rows]
+        return SpeechSet(self.wave[rows], self.target[rows], speaker, self.background, index, self.voices or self)
+
     def missing(self) -> tuple[str, ...]:
         """Groups of conditions that this set has not what they need for: "background", "babble" or both."""
-        speakers = () if self.speaker is None else self.speaker[self.speaker >= 0].unique()
+        speaker = None if self.speaker is None else (self.voices or self).speaker
+        speakers = () if speaker is None else speaker[speaker >= 0].unique()
         lacking = [] if len(self.background) else ["background"]
         return (*lacking, *([] if len(speakers) > 1 else ["babble"]))
 
@@ -64,14 +82,24 @@ class SpeechSet:
                 continue
             found.update(f"{tuple(column.shape)} {column.dtype}".encode())
             found.update(column.detach().cpu().contiguous().numpy().tobytes())
+        if self.voices is not None:
+            found.update(self.voices.digest().encode())
         return found.hexdigest()
 
     def to(self, device: torch.device) -> "SpeechSet":
-        """The same set on a device, the numbers of the clips filled in."""
+        """The same set on a device, with numbers and voices filled in."""
         index = torch.arange(len(self)) if self.index is None else self.index
         speaker = None if self.speaker is None else self.speaker.to(device)
         noise = [recording.to(device) for recording in self.background]
-        return SpeechSet(self.wave.to(device), self.target.to(device), speaker, noise, index.to(device))
+        moved = SpeechSet(self.wave.to(device), self.target.to(device), speaker, noise, index.to(device))
+        moved.voices = moved.in_order() if self.voices is None else self.voices.to(device).in_order()
+        return moved
+
+    def in_order(self) -> "SpeechSet":
+        """The clips in the order of their numbers: who is heard as babble hangs on these, not on the places."""
+        if self.index is None or bool((self.index.diff() >= 0).all()):
+            return self
+        return self.part(self.index.argsort(stable=True))
 
 
 @dataclass(frozen=True)
@@ -116,7 +144,7 @@ def evaluate(
     Args:
         front_end: Waveforms to features.
         network: (B, 1, F, T) features to logits (B, classes); in eval mode meanwhile.
-        clips: The test set; with babble its own clips are what is heard in the background.
+        clips: The test set; its own clips are what is heard as babble, unless it is a part that has other voices.
         conditions: Of `speech_conditions`; None takes all of GROUPS.
         seed: Of everything random.
         batch_size: Clips at a time; results do not depend on it beyond rounding.
@@ -217,9 +245,11 @@ def _noisy(name: str, make: Callable[[_Batch, Tensor], Tensor]) -> Callable[[_Ba
 
 
 def _babble(batch: _Batch, keys: Tensor) -> Tensor:
-    clips = batch.clips
+    clips, voices = batch.clips, batch.clips.voices
     assert clips.speaker is not None
-    return noises.babble(keys, clips.speaker[batch.rows], clips.wave, clips.speaker, batch.front_end.sample_rate)
+    assert voices is not None
+    assert voices.speaker is not None
+    return noises.babble(keys, clips.speaker[batch.rows], voices.wave, voices.speaker, batch.front_end.sample_rate)
 
 
 def _reverberation(batch: _Batch) -> Damage:

@@ -17,7 +17,7 @@ from recipes.images.sources import Source, open_source
 from recipes.shared import console, records, scores
 from recipes.shared.classifier import judge, report_of
 from recipes.shared.console import UserError
-from recipes.shared.devices import make_fabric
+from recipes.shared.devices import exact, make_fabric
 
 LISTED_CLASSES = 20  # of more classes the table would hide the accuracy; the JSON file holds them all
 
@@ -88,7 +88,8 @@ def evaluate(options: Options) -> dict[str, Any]:
     source = open_fitting(data, shape, options.checkpoint, device, options.batch_size, options.workers)
     if not source.counts[options.split]:
         raise UserError(f"{data}: has no {options.split} images")
-    found = judge(model, batches(source, options.split, options.batch_size), len(shape.labels))
+    with exact():
+        found = judge(model, batches(source, options.split, options.batch_size), len(shape.labels))
     about = {"checkpoint": options.checkpoint, "data": data, "split": options.split, "epoch": state["epoch"]}
     return {**about, "digest": source.digest, "commit": records.commit(), **report_of(found, shape.labels, top=True)}
 

@@ -7,7 +7,9 @@ reports on ImageNet's and no epoch may be chosen by that.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,17 +56,42 @@ def middle(image: Tensor, size: int, margin: float) -> Tensor:
     Args:
         image: (3, H, W) uint8.
         size: height and width of the result.
-        margin: the short side is resized to size * margin first; 1 shows all of it.
+        margin: the short side is resized to size * margin first; 1 shows all of it, resized as in prepared sets.
 
     Returns:
         (3, size, size) uint8.
     """
+    from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2.functional import center_crop, resize
 
     short = round(size * margin)
     if min(image.shape[1:]) != short:
-        image = resize(image, [short], antialias=True)
+        kind = InterpolationMode.BICUBIC if margin == 1 else InterpolationMode.BILINEAR
+        image = resize(image, [short], interpolation=kind, antialias=True)
     return center_crop(image, [size, size])
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a split, in two arrays, which worker processes share; each would copy a list little by little.
+
+    Args:
+        names: (N,) the paths as bytes.
+        targets: (N,) int64, the class of each.
+    """
+
+    names: np.ndarray
+    targets: Tensor
+
+    @classmethod
+    def of(cls, found: Sequence[tuple[str, int]]) -> Files:
+        """Of paths with their classes."""
+        names = np.array([os.fsencode(path) for path, _ in found], dtype=bytes)
+        return cls(names, torch.tensor([target for _, target in found], dtype=torch.long))
+
+    def path(self, row: int) -> str:
+        """The path of one file."""
+        return os.fsdecode(self.names[row])
 
 
 class ImageFiles:
@@ -85,7 +112,7 @@ class ImageFiles:
     def __init__(self, folder: Path, config: Config, device: torch.device) -> None:
         need("torchvision", "images")
         self.size, self.device, self.workers = config.image_size, device, config.workers
-        self.files: dict[str, list[tuple[str, int]]] = {split: [] for split in SPLITS}
+        self.files = {split: Files.of([]) for split in SPLITS}
         self.labels, self.files["train"] = _files(folder / "train")
         tested = {"validation": "val", "test": "test"} if (folder / "test").is_dir() else {"test": "val"}
         for split, name in tested.items():
@@ -93,7 +120,7 @@ class ImageFiles:
             if labels != self.labels:
                 other = sorted(set(self.labels) ^ set(labels))
                 raise UserError(f"{folder}: train and {name} have other classes ({', '.join(other[:3])})")
-        self.counts = {split: len(files) for split, files in self.files.items()}
+        self.counts = {split: len(files.targets) for split, files in self.files.items()}
         self.metadata: dict[str, Any] = {"settings": {"image_size": self.size}}
         self.digest = _digest(folder, self.labels, self.files)
         self.crops = _Crops(self.files["train"], self.size, config.augment.area, config.seed)
@@ -151,9 +178,8 @@ class _Images(Dataset):
     A mistake is told and not raised, because torch would bury it in the traceback of a worker process.
     """
 
-    def __init__(self, files: list[tuple[str, int]], size: int) -> None:
-        self.paths, self.size = [path for path, _ in files], size
-        self.targets = torch.tensor([target for _, target in files])
+    def __init__(self, files: Files, size: int) -> None:
+        self.files, self.targets, self.size = files, files.targets, size
 
     def _batch(self, images: Iterator[Tensor], rows: Tensor) -> tuple[Tensor, Tensor, str]:
         try:
@@ -163,7 +189,7 @@ class _Images(Dataset):
 
 
 class _Crops(_Images):
-    def __init__(self, files: list[tuple[str, int]], size: int, area: Sequence[float], seed: int) -> None:
+    def __init__(self, files: Files, size: int, area: Sequence[float], seed: int) -> None:
         from torchvision.transforms.v2 import RandomResizedCrop
 
         super().__init__(files, size)
@@ -178,35 +204,52 @@ class _Crops(_Images):
         state = np.random.SeedSequence([self.seed, epoch, row]).generate_state(1, np.uint64)[0] >> 1
         with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's own random state
             torch.manual_seed(int(state))
-            return self.crop(read_image(self.paths[row]))
+            return self.crop(read_image(self.files.path(row)))
 
 
 class _Middles(_Images):
-    def __init__(self, files: list[tuple[str, int]], size: int, margin: float) -> None:
+    def __init__(self, files: Files, size: int, margin: float) -> None:
         super().__init__(files, size)
         self.margin = margin
 
     def __getitem__(self, rows: Tensor) -> tuple[Tensor, Tensor, str]:
-        return self._batch((middle(read_image(self.paths[row]), self.size, self.margin) for row in rows.tolist()), rows)
+        images = (middle(read_image(self.files.path(row)), self.size, self.margin) for row in rows.tolist())
+        return self._batch(images, rows)
 
 
-def _files(folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
-    """The classes of a folder, and its files with the number of their class, both in the order of their names."""
+def _files(folder: Path) -> tuple[list[str], Files]:
+    """The classes of a folder, and its files with the number of their class, both in the order of their names.
+
+    Hidden files are not looked at. Files that are no images by their ending are passed over, and counted in a line.
+    """
     from torchvision.datasets import DatasetFolder
 
+    others: list[str] = []
+
+    def is_image(path: str) -> bool:
+        name = os.path.basename(path)
+        if name.startswith("."):
+            return False
+        if not name.lower().endswith(ENDINGS):
+            others.append(path)
+            return False
+        return True
+
     try:
-        found = DatasetFolder(str(folder), loader=read_image, extensions=ENDINGS)
+        found = DatasetFolder(str(folder), loader=read_image, is_valid_file=is_image)
     except FileNotFoundError as error:
         raise UserError(f"{folder}: {one_line(error)}") from error
-    return found.classes, found.samples
+    if others:
+        print(f"{folder}: {len(others)} files are none of {', '.join(ENDINGS)} and passed over, such as {others[0]}")
+    return found.classes, Files.of(found.samples)
 
 
-def _digest(folder: Path, labels: list[str], files: dict[str, list[tuple[str, int]]]) -> str:
+def _digest(folder: Path, labels: list[str], files: dict[str, Files]) -> str:
     """A digest of labels, and of the names and sizes of all files; to read them would take hours."""
     digest = hashlib.sha256("\0".join(labels).encode())
     for split, entries in files.items():
         digest.update(split.encode())
-        for path, _ in entries:
-            file = Path(path)
+        for row in range(len(entries.names)):
+            file = Path(entries.path(row))
             digest.update(f"{file.relative_to(folder).as_posix()} {file.stat().st_size}\n".encode())
     return digest.hexdigest()

@@ -19,6 +19,7 @@ from randommix_audio.hidden import Hidden, HiddenPlan
 from randommix_audio.hidden.plan import INPUT
 from randommix_audio.saliency import LossGradient, Saliency
 from recipes.shared import scores
+from recipes.shared.devices import exact
 from recipes.shared.mixing import make_mixer
 from recipes.shared.models import HIDDEN_METHODS, seeded
 from recipes.shared.options import Classifying
@@ -176,7 +177,8 @@ class ClassifierJob(ABC):
 
     def evaluate(self, network: nn.Module, split: str) -> dict[str, Any]:
         """All scores of a split in float32, as whoever loads the checkpoint finds them; the same on every process."""
-        found = judge(network, self.inputs(split), len(self.labels))
+        with exact():
+            found = judge(network, self.inputs(split), len(self.labels))
         found = Judged(*(value.to(self.fabric.device) for value in found))
         if self.fabric.world_size > 1:
             found = Judged(*(self.fabric.all_reduce(value, reduce_op="sum") for value in found))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from lightning_fabric import Fabric
@@ -52,6 +54,17 @@ def make_deterministic() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
+
+
+@contextmanager
+def exact() -> Iterator[None]:
+    """Convolutions in float32 and by deterministic kernels, for numbers that others shall find as well.
+
+    On CUDA they round their inputs to 10 bits by default (TF32), and backward passes may differ from run to run.
+    """
+    enabled = torch.backends.cudnn.enabled
+    with torch.backends.cudnn.flags(enabled=enabled, benchmark=False, deterministic=True, allow_tf32=False):
+        yield
 
 
 def fits(size: int, device: torch.device) -> bool:

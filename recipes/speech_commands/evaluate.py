@@ -14,7 +14,7 @@ from randommix_audio.data import BankLoader, Entries, Task
 from recipes.shared import console, records, scores
 from recipes.shared.classifier import judge, report_of
 from recipes.shared.console import UserError
-from recipes.shared.devices import make_fabric
+from recipes.shared.devices import exact, make_fabric
 from recipes.speech_commands.recogniser import Recogniser, load
 
 
@@ -79,7 +79,8 @@ def evaluate(options: Options) -> dict[str, Any]:
     entries = task.split(options.split)
     if not len(entries):
         raise UserError(f"{data}: has no {options.split} clips")
-    found = judge(model, batches(entries, options.batch_size, device), len(model.labels))
+    with exact():
+        found = judge(model, batches(entries, options.batch_size, device), len(model.labels))
     about = {"checkpoint": options.checkpoint, "data": data, "split": options.split, "epoch": state["epoch"]}
     return {**about, "commit": records.commit(), **report_of(found, model.labels)}
 

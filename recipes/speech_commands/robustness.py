@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import soundfile
 import torch
 
 from randommix_audio.data import Entries, Task
 from randommix_audio.evaluation import FILE_CODECS, GROUPS, SpeechSet, evaluate, speech_conditions
 from recipes.shared import console, records
 from recipes.shared.console import UserError
-from recipes.shared.devices import make_fabric
+from recipes.shared.devices import exact, make_fabric
+from recipes.shared.tests_of_robustness import digest_of, is_there
 from recipes.speech_commands.evaluate import batches, refuse_misfit
 from recipes.speech_commands.recogniser import load
 
@@ -37,6 +38,11 @@ PANELS: tuple[tuple[str, tuple[str, ...], bool], ...] = (
 )
 LOGARITHMIC = ("FGSM on the log-mel", "FGSM on the waveform", "band limit")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito
+LEFT_OUT = {
+    "background": "the data has no recordings of noise",
+    "babble": "nobody knows who speaks in the clips",
+    "fgsm_features": "the front end normalises each clip, so its features have no decibels",
+}
 UNITS = {
     "additive noise": "SNR in dB",
     "occlusion": "share of each axis it covers",
@@ -101,11 +107,12 @@ def speech_set(task: Task, split: str, limit: int | None) -> SpeechSet:
     """The clips of a split, or `limit` of them spread over it, and what they are damaged with."""
     entries = task.split(split)
     waves, targets = zip(*batches(entries, 1024, torch.device("cpu")), strict=True)
-    count = len(entries) if limit is None else min(limit, len(entries))
-    kept = torch.arange(count) * len(entries) // count  # clips lie word by word: the first ones would be of one word
-    who = speakers(entries)
     noise = [] if task.noise is None else [torch.from_numpy(task.noise[i].copy()) for i in range(len(task.noise))]
-    return SpeechSet(torch.cat(waves)[kept], torch.cat(targets)[kept], None if who is None else who[kept], noise, kept)
+    whole = SpeechSet(torch.cat(waves), torch.cat(targets), speakers(entries), noise, torch.arange(len(entries)))
+    if limit is None or limit >= len(whole):
+        return whole
+    # Clips lie word by word: the first ones would be of one word.
+    return whole.part(torch.arange(limit) * len(whole) // limit)
 
 
 def measure(options: Options, out: Path) -> dict[str, Any] | None:
@@ -123,43 +130,31 @@ def measure(options: Options, out: Path) -> dict[str, Any] | None:
         raise UserError(f"{data}: has no {options.split} clips")
     clips = speech_set(task, options.split, options.limit_clips)
     groups = [*GROUPS, *FILE_CODECS] if options.codecs else list(GROUPS)
-    missing = clips.missing()
+    missing = (*clips.missing(), *(["fgsm_features"] if model.front_end.normalize else []))
     conditions = speech_conditions(groups, leave_out=missing, quick=options.quick)
     settings = {
-        "checkpoint_digest": hashlib.sha256(Path(options.checkpoint).read_bytes()).hexdigest(),
+        "checkpoint_digest": digest_of(options.checkpoint),
         "data_digest": clips.digest(),
         "split": options.split,
         "clips": len(clips),
         "conditions": [condition.name for condition in conditions],
         "seed": options.seed,
     }
-    if out.is_file() and not options.again:
-        refuse_other(out, settings)
+    if options.codecs:
+        settings["libsndfile"] = soundfile.__libsndfile_version__
+    if is_there(out, settings, options.again):
         return None
     progress = console.Progress(len(clips) * len(conditions))
     try:
-        found = evaluate(
-            model.front_end, model.network, clips, conditions,
-            seed=options.seed, batch_size=options.batch_size, progress=progress.advance,
-        )  # fmt: skip
+        with exact():
+            found = evaluate(
+                model.front_end, model.network, clips, conditions,
+                seed=options.seed, batch_size=options.batch_size, progress=progress.advance,
+            )  # fmt: skip
     finally:
         progress.close()
     about = {"checkpoint": options.checkpoint, "data": data, "epoch": state["epoch"], "commit": records.commit()}
     return {**about, "left_out": list(missing), "settings": settings, **found}
-
-
-def refuse_other(out: Path, settings: dict[str, Any]) -> None:
-    """Refuse to replace the numbers of another test.
-
-    Raises:
-        UserError: naming what differs.
-    """
-    stored = records.read_json(out).get("settings")
-    if not isinstance(stored, dict):
-        raise UserError(f"{out}: holds no test of robustness; give another --out")
-    other = [name for name, value in settings.items() if stored.get(name) != value]
-    if other:
-        raise UserError(f"{out}: was made with another {other[0].replace('_', ' ')}; --again true replaces it")
 
 
 def table(report: dict[str, Any]) -> str:
@@ -175,7 +170,7 @@ def table(report: dict[str, Any]) -> str:
             if row["group"] == group
         ]
         lines.append(f"{group:<16} {_percent(mean)}  {'  '.join(cells)}  ({(GROUPS | FILE_CODECS)[group].unit})")
-    lines += [f"{group:<16} left out: the data has nothing for it" for group in report["left_out"]]
+    lines += [f"{group:<16} left out: {LEFT_OUT[group]}" for group in report["left_out"]]
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ from randommix_audio.data import Task
 from recipes.images import evaluate as of_images
 from recipes.images.classifier import load as load_images
 from recipes.shared import records
-from recipes.shared.devices import make_fabric
+from recipes.shared.devices import exact, make_fabric
 from recipes.speech_commands import evaluate as of_speech
 from recipes.speech_commands.recogniser import load as load_speech
 
@@ -44,7 +44,8 @@ def places(recipe: str, checkpoint: Path, data: str, device: str) -> dict[str, l
         return None
     make = _speech if recipe == "speech_commands" else _images
     model, batches = make(str(checkpoint), data, make_fabric(device, "32-true").device)
-    found = {split: _places(model, same) for split, same in batches}
+    with exact():
+        found = {split: _places(model, same) for split, same in batches}
     records.write_json(file, found)
     return found
 

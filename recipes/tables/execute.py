@@ -15,8 +15,8 @@ from typing import Any, Literal
 import yaml
 
 from randommix_audio.data.files import locked
-from randommix_audio.evaluation import CORRUPTIONS
 from randommix_audio.files import write_atomically
+from recipes.images.robustness import fingerprint
 from recipes.shared import pool, records
 from recipes.shared.records import RESULTS
 from recipes.tables.budget import Budget
@@ -56,14 +56,6 @@ class Testing:
             options["corruptions"] = fingerprint(options["corruptions"])
         digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:8]
         return f"robustness-{self.model}-{digest}.json"
-
-
-def fingerprint(folder: str) -> list[Any]:
-    """What tells corruptions from others wherever they lie: the sizes of the arrays, and what made.json says."""
-    files = [Path(folder) / f"{name}.npy" for name in CORRUPTIONS]
-    made = Path(folder) / "made.json"
-    sizes = [file.stat().st_size if file.is_file() else 0 for file in files]
-    return [sizes, made.read_text(encoding="utf-8") if made.is_file() else ""]
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,8 @@ def published(root: Path, classes: int, **changed: Any) -> Archive:
         for name, value in made.items()
         if value is not None
     }
-    return replace(archive, md5=tar_gz(root / archive.name, content | {f"{archive.folder}/readme.html": b"<html>"}))
+    md5 = tar_gz(root / archive.name, content | {f"{archive.folder}/readme.html": b"<html>"})
+    return replace(archive, md5=md5, counts=(EACH * len(archive.train), EACH))
 
 
 @pytest.mark.parametrize("classes", [10, 100])
@@ -72,7 +73,9 @@ def test_an_archive_that_lies_there_or_is_unpacked_needs_no_server(tmp_path):
         folder.mkdir(parents=True)
         for name, value in members(10)[0].items():
             (folder / name).write_bytes(pickled_by_python2(value))
-        assert prepare(root, mirrors=nowhere, progress=False).digest == digest
+        assert prepare(root, archive=archive, mirrors=nowhere, progress=False).digest == digest
+        with pytest.raises(PrepareError, match=r"has \d+ training and \d+ test images, CIFAR-10 50,000 and 10,000"):
+            prepare(root, out=tmp_path / "part", progress=False)  # a part is not called by the name of the whole
 
 
 def test_validation_takes_its_share_of_every_class_and_another_draw_with_another_seed(tmp_path):

@@ -124,6 +124,14 @@ def test_a_wrong_hash_is_an_error_and_leaves_nothing_behind(server, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_that_is_there_and_wrong_is_named_and_left_alone(server, tmp_path):
+    (tmp_path / "a.tar.gz").write_bytes(b"something of the user's")
+    with pytest.raises(DownloadError, match=r"a\.tar\.gz: is not the file expected \(its SHA-256 is another\)"):
+        get(server, tmp_path)
+    assert (tmp_path / "a.tar.gz").read_bytes() == b"something of the user's"
+    assert server.asked == []
+
+
 def test_a_line_that_brings_nothing_is_given_up(server, tmp_path):
     server.cut, server.cuts = 0, 100
     with pytest.raises(DownloadError, match="no connection"):

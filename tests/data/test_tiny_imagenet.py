@@ -9,13 +9,19 @@ import pytest
 from data_prep import tiny_imagenet
 from data_prep.command import PrepareError, run
 from data_prep.download import DownloadError
-from data_prep.tiny_imagenet import prepare
 from randommix_audio.data import BankError
 from recipes.images.task import ImageTask
 
 from .pictures import encoded, noise, served, zipped
 
 WNIDS = ("n03444034", "n02124075", "n01443537")  # not in the order of their names
+
+
+COUNTS = (12, 6)
+
+
+def prepare(root: Path, **options: object) -> ImageTask:
+    return tiny_imagenet.prepare(root, **{"counts": COUNTS, **options})
 
 
 def members(**changed: bytes | None) -> dict[str, bytes]:
@@ -126,7 +132,8 @@ def test_a_damaged_member_is_found(tmp_path):
         prepare(tmp_path, md5=hash_of(path), progress=False)
 
 
-def test_the_command_prints_the_splits(tmp_path, capsys):
+def test_the_command_prints_the_splits(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(tiny_imagenet, "COUNTS", COUNTS)
     for name, content in members().items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)

@@ -173,3 +173,11 @@ def test_the_noise_of_a_row_does_not_depend_on_its_batch():
         order = torch.tensor([8, 2, 5])
         torch.testing.assert_close(make(keys(9)[order], SPEAKER[order]), whole[order], rtol=1e-5, atol=1e-6)
         assert not torch.allclose(make(keys(9, "other"), SPEAKER), whole, atol=1e-3)
+
+
+def test_recordings_of_floats_and_of_16_bits_are_equally_loud():
+    sound = torch.randn(3000, generator=torch.Generator().manual_seed(0)) / 8
+    whole = (32768 * sound).round().clamp(-32768, 32767).short()
+    torch.testing.assert_close(
+        background(keys(20), [sound, whole], 900), background(keys(20), [sound, sound], 900), rtol=0, atol=1e-4
+    )

@@ -83,6 +83,29 @@ def test_a_part_of_a_set_with_its_numbers_is_damaged_as_it_is_in_the_whole():
         torch.testing.assert_close(x[part], y, rtol=1e-3, atol=1e-2)
 
 
+@pytest.mark.parametrize("order", ["part", "turned"])
+def test_babble_of_a_part_or_of_clips_in_another_order_is_that_of_the_whole(order):
+    whole, babble = clips(), speech_conditions(["babble"])
+    rows = torch.tensor([9, 2, 5]) if order == "part" else torch.arange(11).flip(0)
+    other = whole.part(rows)
+    if order == "turned":
+        other.voices = None  # it is heard itself, its clips in the order of their numbers
+    seen, others = Recorder(), Recorder()
+    evaluate(FRONT_END, seen, whole, babble)
+    evaluate(FRONT_END, others, other, babble)
+    for x, y in zip(seen.seen, others.seen, strict=True):
+        torch.testing.assert_close(x[rows], y, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8])
+def test_whole_numbers_that_are_not_16_bits_are_refused_because_nobody_knows_their_scale(dtype):
+    whole = clips()
+    with pytest.raises(ValueError, match="wave and background must be int16 or float"):
+        SpeechSet(whole.wave.to(dtype), whole.target)
+    with pytest.raises(ValueError, match="wave and background must be int16 or float"):
+        SpeechSet(whole.wave, whole.target, None, [whole.wave[0].to(dtype)])
+
+
 def test_every_condition_but_clean_changes_what_the_network_sees():
     recorder = Recorder()
     chosen = speech_conditions([group for group in GROUPS if "fgsm" not in group])

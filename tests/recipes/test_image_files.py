@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from data_prep.images import decode
 from randommix_audio.data import BankError
 from recipes.images import evaluate, predict
 from recipes.images.batch import Batch
@@ -84,7 +85,7 @@ def test_training_images_are_random_crops_that_depend_on_the_seed_the_epoch_and_
             assert torch.equal(one.images, other.images)
             assert torch.equal(one.target, other.target)
         found = torch.cat([batch.target for batch in epoch(alone, number)])
-        assert torch.equal(found, torch.tensor([target for _, target in alone.files["train"]])[rows])
+        assert torch.equal(found, alone.files["train"].targets[rows])
     assert torch.equal(torch.get_rng_state(), before)  # dropout draws from it
     first, later, other = (
         next(source.train(number, [torch.tensor([3])])).images
@@ -155,6 +156,30 @@ def test_16_bits_become_8_and_the_first_picture_of_a_moving_one_is_taken(tmp_pat
     frames = [Image.new("RGB", (9, 6), colour) for colour in ("white", "black")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     assert torch.equal(read_image(tmp_path / "a.gif"), torch.full((3, 6, 9), 255, dtype=torch.uint8))
+
+
+def test_an_upright_photograph_is_upright_in_a_prepared_set_and_for_predict_and_they_agree_on_its_pixels(tmp_path):
+    image = Image.effect_noise((64, 48), 60).convert("RGB")
+    exif = image.getexif()
+    exif[0x0112] = 6  # turn to the right
+    image.save(tmp_path / "a.png", exif=exif)
+    prepared = decode((tmp_path / "a.png").read_bytes(), "a.png", SIZE)
+    predicted = middle(read_image(tmp_path / "a.png"), SIZE, 1.0).permute(1, 2, 0).numpy()
+    assert np.abs(prepared.astype(int) - predicted).max() <= 1
+    upright = np.asarray(image.rotate(-90, expand=True).resize((SIZE, 18), Image.Resampling.BICUBIC))
+    assert np.array_equal(prepared, upright[2 : 2 + SIZE])
+
+
+def test_hidden_files_are_no_images_and_others_are_passed_over_in_a_line(tmp_path, capsys):
+    folder = make_files(tmp_path / "files", train=4, val=3)
+    before = source_of(folder).digest
+    (folder / "train" / "lying" / "._00.jpg").write_bytes(b"of a file system")
+    (folder / "train" / "plain" / "a.bmp").write_bytes(b"BM")
+    source = source_of(folder)
+    assert (source.counts["train"], source.digest) == (4, before)
+    assert (
+        "train: 1 files are none of .jpg, .jpeg, .png, .webp, .gif and passed over" in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("height, width", [(14, 14), (20, 31), (31, 20), (5, 9)])

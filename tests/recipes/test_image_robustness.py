@@ -76,7 +76,8 @@ def test_an_attack_makes_more_mistakes_than_there_were(trained, tmp_path, monkey
 
 def test_no_batch_size_changes_a_result_and_the_seed_says_where_the_blocks_are(trained, corruptions, tmp_path):
     options = {"checkpoint": str(trained), "corruptions": str(corruptions), "device": "cpu"}
-    found = [robustness.robustness(robustness.Options(**options, batch_size=size)) for size in (5, 21)]
+    out = tmp_path / "a.json"
+    found = [robustness.measure(robustness.Options(**options, batch_size=size), out) for size in (5, 21)]
     assert found[0] == found[1]
 
 
@@ -99,26 +100,49 @@ def test_arrays_that_were_made_here_are_said_not_to_be_the_published_ones(traine
     assert "corruptions: drawn by hand" in capsys.readouterr().out
 
 
-def test_a_limit_takes_the_first_images_of_each_severity_and_is_recorded(trained, corruptions, tmp_path):
+def test_a_limit_takes_images_spread_over_the_set_and_is_recorded(trained, corruptions, tmp_path):
+    whole = report_of(trained, tmp_path / "a.json", f"--corruptions={corruptions}")["mistakes"]["corruption"]
     limit = ["--limit_corruption_images=3", f"--corruptions={corruptions}"]
-    found = report_of(trained, tmp_path / "a.json", *limit)
+    found = report_of(trained, tmp_path / "b.json", *limit)
     assert (found["details"]["limit_corruption_images"], found["details"]["corruption_images"]) == (3, 3)
-    first, *others = found["details"]["corruptions"]["snow"]["severities"]
-    assert others == [others[0]] * 4  # the first three images are turned at every severity but the first
-    assert all(round(3 * error, 6) in (0, 1, 2, 3) for error in (first, *others))
+    assert found["mistakes"]["corruption"] == [whole[row] for row in (0, 7, 14)]
+
+
+def test_a_test_that_is_there_is_neither_repeated_nor_replaced_by_one_that_says_less(
+    trained, corruptions, tmp_path, capsys
+):
+    out, arrays = tmp_path / "a.json", f"--corruptions={corruptions}"
+    first = report_of(trained, out, arrays)
+    out.write_text(json.dumps({**first, "commit": "mark"}))
+    assert report_of(trained, out, arrays, "--batch_size=5")["commit"] == "mark"
+    assert "holds this test already" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"a\.json: was made with another corruptions; --again true replaces it"):
+        report_of(trained, out)
+    assert report_of(trained, out, "--again=true")["corruption_error"] is None
+
+
+def test_arrays_made_of_other_images_are_refused(trained, corruptions, tmp_path):
+    other = shutil.copytree(corruptions, tmp_path / "other")
+    np.save(other / "labels.npy", np.roll(np.load(corruptions / "labels.npy"), 1))
+    with pytest.raises(UserError, match="other: its labels are not those of the test images"):
+        report_of(trained, tmp_path / "a.json", f"--corruptions={other}")
+    (other / "made.json").write_text('{"labels": ["x", "y", "z"]}')
+    with pytest.raises(UserError, match="other: was made of images with other labels"):
+        report_of(trained, tmp_path / "a.json", f"--corruptions={other}")
 
 
 def test_the_errors_stand_beside_the_checkpoint_unless_told_otherwise(trained, capsys):
     robustness.main([f"--checkpoint={trained}", "--device=cpu"])
     assert (trained.parent / "robustness.json").is_file()
+    assert "errors: " in capsys.readouterr().out
 
 
 def test_what_does_not_fit_is_one_line_before_the_work(trained, corruptions, tmp_path):
     for file in corruptions.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     main = lambda *more: robustness.main([f"--checkpoint={trained}", "--device=cpu", *more])  # noqa: E731
-    np.save(tmp_path / "labels.npy", np.zeros(5 * 21, dtype=np.uint8))
-    with pytest.raises(UserError, match="has 1 classes, the checkpoint 3"):
+    np.save(tmp_path / "labels.npy", np.full(5 * 21, 3, dtype=np.uint8))
+    with pytest.raises(UserError, match="has labels up to 3, the checkpoint 3 classes"):
         main(f"--corruptions={tmp_path}")
     (tmp_path / "jpeg_compression.npy").unlink()
     np.save(tmp_path / "labels.npy", np.load(corruptions / "labels.npy"))

@@ -117,6 +117,7 @@ def test_fewer_clips_are_spread_over_the_split_and_keep_their_numbers(spoken):
     assert some.index.tolist() == [0, 2, 4, 6, 8]
     assert torch.equal(some.wave, whole.wave[::2])
     assert torch.equal(some.target, whole.target[::2])
+    assert torch.equal(some.voices.wave, whole.wave)  # babble goes on to be of all clips
     assert len(robustness.speech_set(Task.open(spoken), "test", 99)) == 10
 
 
@@ -132,8 +133,18 @@ def test_what_the_data_has_nothing_for_is_left_out_and_named(trained, task_folde
     report = json.loads(out.read_text())
     assert report["left_out"] == ["babble"]
     assert "babble" not in report["groups"]
-    assert "babble           left out: the data has nothing for it" in capsys.readouterr().out
+    assert "babble           left out: nobody knows who speaks in the clips" in capsys.readouterr().out
     assert {file.name for file in tmp_path.iterdir()} == {"last.ckpt", "elsewhere.json", "elsewhere.png"}
+
+
+def test_a_front_end_that_normalises_clips_is_tested_without_steps_of_decibels(spoken, tmp_path, capsys):
+    options = ("--front_end.normalize=per_feature", "--epochs=1", "--mixer=none", "--name=a")
+    run_here(spoken, tmp_path, *options)
+    robustness.main([f"--checkpoint={tmp_path / 'a' / 'last.ckpt'}", *QUICK])
+    report = json.loads((tmp_path / "a" / "robustness.json").read_text())
+    assert report["left_out"] == ["fgsm_features"]
+    assert report["fgsm_error"] == report["groups"]["fgsm_wave"]
+    assert "fgsm_features    left out: the front end normalises each clip" in capsys.readouterr().out
 
 
 def test_mistakes_are_one_line(checkpoint, tmp_path):
