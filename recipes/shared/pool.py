@@ -54,17 +54,17 @@ def run(queue: Queue, jobs: int, threads: int) -> None:
         jobs: programs at the same time.
         threads: for the mathematics of each.
     """
-    running: dict[Step, tuple[subprocess.Popen[bytes], float]] = {}
+    running: Running = {}
     before = signal.signal(signal.SIGTERM, _interrupted)  # else the programs would go on by themselves
     try:
         while running or not queue.empty():
             while len(running) < jobs and (step := queue.next()):
-                running[step] = _start(step, threads)
+                _begin(step, threads, running, queue)
             time.sleep(BETWEEN)
             for step in [step for step, (process, _) in running.items() if process.poll() is not None]:
                 process, begun = running.pop(step)
                 if then := queue.ended(step, process.returncode, time.monotonic() - begun):
-                    running[then] = _start(then, threads)
+                    _begin(then, threads, running, queue)
     except BaseException:
         for process, _ in running.values():
             process.terminate()
@@ -73,6 +73,20 @@ def run(queue: Queue, jobs: int, threads: int) -> None:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+Running = dict[Step, tuple[subprocess.Popen[bytes], float]]
+NOT_FOUND = 127  # what a shell gives for a program that cannot be started
+
+
+def _begin(step: Step, threads: int, running: Running, queue: Queue) -> None:
+    """Start a program; one that cannot be started has ended at once, and the others go on."""
+    try:
+        running[step] = _start(step, threads)
+    except OSError as error:
+        with open(step.log, "a", encoding="utf-8") as log:
+            log.write(f"{step.words[0]}: {error.strerror}\n")
+        queue.ended(step, NOT_FOUND, 0.0)
 
 
 def _start(step: Step, threads: int) -> tuple[subprocess.Popen[bytes], float]:

@@ -22,8 +22,11 @@ from recipes.shared.console import UserError
 
 CONFIG, RESULTS = "config.yaml", "results.json"
 
-# Options that may differ when a run goes on: they say where and how fast it runs, not what it computes.
-FREE = frozenset({"resume", "runs", "name", "device", "workers", "resident", "threads", "pictures", "store_every"})
+# Options that may differ when a run goes on: they say where and how fast it runs, not what it computes. Of the data the
+# place is free; that they are the same is told by their digest.
+FREE = frozenset(
+    {"resume", "runs", "name", "device", "workers", "resident", "threads", "pictures", "store_every", "data"}
+)
 # Options that came later, and what the runs before them were made with.
 ADDED = {"model": "preact_resnet18"}
 TIMES = ("seconds", "clips_per_second")
@@ -95,7 +98,7 @@ def state_of(folder: str | os.PathLike[str], config: dict[str, Any]) -> str:
     _refuse_foreign(folder)
     if not (folder / CONFIG).is_file():
         return "new"
-    if other := differing(_read_config(folder / CONFIG), plain(config)):
+    if other := differing(read_config(folder), plain(config)):
         name, old, new = other
         raise UserError(f"{folder}: was made with {name} {old}, not {new}; give another --name")
     return "finished" if (folder / RESULTS).is_file() else "unfinished"
@@ -120,7 +123,7 @@ def open_folder(folder: str | os.PathLike[str], config: dict[str, Any], resume: 
         state = "finished" if (folder / RESULTS).is_file() else "unfinished"
         raise UserError(f"{folder}: holds a run already ({state}); give another --name, or --resume auto to go on")
     state = state_of(folder, config)
-    if state == "new":
+    if state == "new" or (state == "unfinished" and read_config(folder) != plain(config)):
         write_atomically(folder / CONFIG, yaml.safe_dump(plain(config), sort_keys=False))
     return state
 
@@ -134,7 +137,13 @@ def _refuse_foreign(folder: Path) -> None:
     raise UserError(f"{folder}: exists and is not the folder of a run; give another --name")
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The options that a run was made with.
+
+    Raises:
+        UserError: where they are damaged.
+    """
+    path = Path(folder) / CONFIG
     try:
         stored = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -14,6 +14,7 @@ from recipes.tables import budget
 from recipes.tables.collect import Collector, read_costs
 from recipes.tables.estimate import describe
 from recipes.tables.execute import Executor, Model, Testing, Work, threads_of_each
+from recipes.tables.locks import waiting_for
 from recipes.tables.paper import TABLES, Table
 from recipes.tables.plan import Plan, Planner, Wanted
 from recipes.tables.render import Rendering
@@ -100,6 +101,18 @@ def _numbers(corpus: str) -> str:
     return ", ".join(str(number) for number, its in sorted(TABLES) if its == corpus)
 
 
+def refuse_one_folder(wanted: list[Table], data: dict[str, str] | str | None) -> None:
+    """Refuse a single folder for tables of different corpora: it would stand for each of them.
+
+    Raises:
+        UserError: naming the corpora.
+    """
+    first = sorted({table.columns[0].setting.corpus for table in wanted})
+    if isinstance(data, str) and len(first) > 1:
+        named = ", ".join(f"{corpus}: FOLDER" for corpus in first)
+        raise UserError(f"data: these tables are of {' and '.join(first)}; name them, --data '{{{named}}}'")
+
+
 def write(plan: Plan, collector: Collector, options: Options, out: Path) -> None:
     """Print a table, and write it."""
     recipes = {column.setting.recipe for column in plan.table.columns}
@@ -112,9 +125,10 @@ def write(plan: Plan, collector: Collector, options: Options, out: Path) -> None
     rendering = Rendering(plan, collector.collect(plan), about)
     text = rendering.markdown()
     stem = out / f"table{plan.table.number}-{plan.table.corpus}"
-    picture = viewing.save(rendering.picture(), stem.with_suffix(".png"))
-    write_atomically(stem.with_suffix(".csv"), rendering.csv())
-    write_atomically(stem.with_suffix(".md"), f"{text}\n![differences]({picture.name})\n")
+    with waiting_for(out):
+        picture = viewing.save(rendering.picture(), stem.with_suffix(".png"))
+        write_atomically(stem.with_suffix(".csv"), rendering.csv())
+        write_atomically(stem.with_suffix(".md"), f"{text}\n![differences]({picture.name})\n")
     print(f"\n{text}\nwritten: {stem}.md, .csv, .png", flush=True)
 
 
@@ -127,6 +141,7 @@ def main(argv: list[str] | None = None) -> None:
     threads = threads_of_each(options.jobs, options.threads)
     rows = None if options.rows is None else tuple(options.rows)
     seeds = tuple(dict.fromkeys(options.seeds))
+    refuse_one_folder(wanted_tables, options.data)
     planner = Planner(Wanted(chosen, options.data, seeds, rows, options.device, threads))
     plans = [planner.plan(table) for table in wanted_tables]
     runs = Path(options.runs).resolve()
@@ -143,7 +158,8 @@ def main(argv: list[str] | None = None) -> None:
     for plan in plans:
         write(plan, collector, options, Path(options.out) if options.out else runs / "tables")
     if executor.failed:
-        raise UserError(f"{len(executor.failed)} of {len(works)} runs failed; the same command tries them again")
+        number = len(executor.failed)
+        raise UserError(f"{number} of {len(executor.works)} runs failed; the same command tries them again")
 
 
 if __name__ == "__main__":

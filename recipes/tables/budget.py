@@ -36,13 +36,13 @@ class Budget:
         speech_commands: what differs on speech.
         images: what differs on images.
         stand_ins: networks that are replaced, and by what, e.g. {wide_resnet28: preact_resnet18}.
-        launch: words that start a Python module, by corpus; elsewhere they are `python -m`.
+        processes: how many train one model together, by corpus; elsewhere it is one.
     """
 
     speech_commands: Share = field(default_factory=Share)
     images: Share = field(default_factory=Share)
     stand_ins: dict[str, str] = field(default_factory=dict)
-    launch: dict[str, list[str]] = field(default_factory=dict)
+    processes: dict[str, int] = field(default_factory=dict)
 
     def share(self, recipe: str) -> Share:
         """What it says of a recipe."""

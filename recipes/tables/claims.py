@@ -15,11 +15,13 @@ def interval(found: Difference | None) -> str:
 
     >>> interval(Difference(1.5, 0.5, 2.5, 3, "Student's t over seeds"))
     '+1.50 [+0.50, +2.50]'
+    >>> interval(Difference(1.5, 0.5, 2.5, 1, "paired bootstrap over the test rows of one seed"))
+    '+1.50 [+0.50, +2.50], one seed'
     """
     if found is None:
         return "not measured"
     ends = "" if found.low is None else f" [{found.low:+.2f}, {found.high:+.2f}]"
-    return f"{found.mean:+.2f}{ends}" + ("" if found.decided else ", not decided")
+    return f"{found.mean:+.2f}{ends}" + ("" if found.decided else ", one seed" if found.pairs == 1 else ", not decided")
 
 
 def paragraph(table: Table, cells: Cells) -> str:
@@ -36,7 +38,12 @@ def judged(differences: Sequence[Difference | None], lower_is_better: bool) -> s
     sign = -1 if lower_is_better else 1
     if any(one.decided and sign * one.mean < 0 for one in known):
         return "the data speak against it"
-    return "the data agree" if all(one.decided for one in known) else "not decided"
+    if all(one.decided for one in known):
+        return "the data agree"
+    if any(one.pairs == 1 for one in known):
+        like = sum(sign * one.mean > 0 for one in known)
+        return f"not decided by one seed ({like} of {len(known)} differences have the paper's sign)"
+    return "not decided"
 
 
 def _versus(rows: Sequence[Row], get: Callable[[Row], list[Cell]], own: Row) -> tuple[str, list[Difference | None]]:
@@ -44,18 +51,10 @@ def _versus(rows: Sequence[Row], get: Callable[[Row], list[Cell]], own: Row) -> 
     return "; ".join(f"minus {label} {interval(one)}" for label, one in found.items()), list(found.values())
 
 
-def _measured(table: Table, cells: Cells) -> list[Row]:
-    """Rows of which any run is there."""
-    return [row for row in table.rows if any(cells[row.key, i].values for i in range(len(table.columns)))]
-
-
 def _best(table: Table, cells: Cells) -> str:
-    """Tables 1 to 3: RandomMix is better than every other method."""
-    rows = _measured(table, cells)
-    own = next((row for row in rows if row.mixer == "randommix"), None)
-    others = [row for row in rows if row is not own]
-    if own is None or not others:
-        return "RandomMix or all that it is compared with were not run."
+    """Tables 1 to 3: RandomMix is better than every other method that the paper trained."""
+    own = next(row for row in table.rows if row.mixer == "randommix")
+    others = [row for row in table.rows if row is not own and not row.quoted]
     sentences = []
     for i, column in enumerate(table.columns):
         if column.score == "cost":
@@ -78,22 +77,14 @@ def _short(column: Column) -> str:
 def _modes(table: Table, cells: Cells) -> str:
     """Table 4: linear and mask together are better than either alone where both noise and occlusion count."""
     places = {column.score: i for i, column in enumerate(table.columns)}
-    both = [i for score, i in places.items() if score in ("corruption", "occlusion")]
-    # Without corruptions there is no mean of both.
-    rows = [row for row in table.rows if all(cells[row.key, i].values for i in both)]
-    own = next((row for row in rows if row.second == "L+M"), None)
-    single = [row for row in rows if row.second in ("L", "M")]
     noise = "noise" if table.corpus == "speech" else "corruption"
-    if own is None or not single or len(both) < 2:
-        return f"RandomMix, or what it is compared with, has no errors under both {noise} and occlusion yet."
+    both = [places["corruption"], places["occlusion"]]
+    own = next(row for row in table.rows if row.second == "L+M")
+    single = [row for row in table.rows if row.second in ("L", "M")]
     said, found = _versus(single, lambda row: [cells[row.key, i] for i in both], own)
-    modes = {row.second for row in single}
-    missing = (
-        "" if modes == {"L", "M"} else f" (no method of the {'mask' if modes == {'L'} else 'linear'} mode was run)"
-    )
     text = (
         f"The paper says that linear and mask modes together are better than either alone. On the mean of {noise} and "
-        f"occlusion error: {judged(found, True)}{missing}. RandomMix {said}."
+        f"occlusion error: {judged(found, True)}. RandomMix {said}."
     )
     arrows = _arrows(table, cells)
     return f"{text} {arrows}" if arrows else text
@@ -101,7 +92,7 @@ def _modes(table: Table, cells: Cells) -> str:
 
 def _arrows(table: Table, cells: Cells) -> str:
     """How many of the paper's arrows (error above or below the baseline's) point the same way here."""
-    counts = {"same": 0, "opposite": 0, "open": 0}
+    counts, signs = {"same": 0, "opposite": 0, "open": 0}, []
     base = next(row for row in table.rows if row.key == table.reference)
     for row in table.rows:
         for i, column in enumerate(table.columns):
@@ -111,13 +102,22 @@ def _arrows(table: Table, cells: Cells) -> str:
             found = difference([cells[row.key, i]], [cells[base.key, i]])
             if found is not None:
                 same = (found.mean > 0) == (printed > reference)
+                signs += [same] if found.pairs == 1 else []
                 counts["open" if not found.decided else "same" if same else "opposite"] += 1
     if not sum(counts.values()):
         return ""
+    if signs:
+        return (
+            f"Of the paper's arrows against the baseline {sum(signs)} of {len(signs)} point the same way for this seed."
+        )
     return (
         f"Of the paper's arrows against the baseline {counts['same']} point the same way here, "
-        f"{counts['opposite']} the other way, {counts['open']} are not decided."
+        f"{counts['opposite']} the other way, {counts['open']} are not decided ({_by_chance(sum(counts.values()))})."
     )
+
+
+def _by_chance(number: int) -> str:
+    return f"of {number} differences that are none, {0.05 * number:.1f} would be decided by chance"
 
 
 def _weights(table: Table, cells: Cells) -> str:
@@ -126,7 +126,9 @@ def _weights(table: Table, cells: Cells) -> str:
     found = {}
     for row in table.rows:
         for i, column in enumerate(table.columns):
-            if row is not base and (one := difference([cells[row.key, i]], [cells[base.key, i]])):
+            if row is base or column.score == "clean":
+                continue
+            if one := difference([cells[row.key, i]], [cells[base.key, i]]):
                 found[f"{row.second} {_short(column)} {one.mean:+.2f}"] = one
     if not found:
         return f"Weights {base.second}, or what it is compared with, were not run."
@@ -134,7 +136,7 @@ def _weights(table: Table, cells: Cells) -> str:
     listed = "" if not decided else f": {'; '.join(decided)}"
     return (
         "The paper says that the weights adjust the robustness to noise and to occlusion, without a linear relation. "
-        f"Of {len(found)} differences to {base.second} {len(decided)} are decided{listed}."
+        f"Of {len(found)} differences to {base.second} {len(decided)} are decided{listed} ({_by_chance(len(found))})."
     )
 
 

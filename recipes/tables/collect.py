@@ -13,7 +13,8 @@ from recipes.shared import records
 from recipes.shared.console import UserError
 from recipes.shared.records import RESULTS
 from recipes.tables.answers import places
-from recipes.tables.execute import Testing
+from recipes.tables.execute import APART, Testing
+from recipes.tables.locks import waiting_for
 from recipes.tables.paper import ROBUST, Column, Row
 from recipes.tables.plan import Plan, RunSpec
 from recipes.tables.statistics import Cell
@@ -99,7 +100,12 @@ class Collector:
     def _right(self, run: RunSpec, split: str, places_that_count: int) -> np.ndarray | None:
         """Which rows of a split were right; None where nobody kept that."""
         checkpoint = self.runs / run.name / f"{self.testing.model}.ckpt"
-        found = places(run.recipe, checkpoint, run.data.folder, run.config.device)
+        try:
+            with waiting_for(self.runs / APART / run.name):  # another call may be at it, as both write the same file
+                found = places(run.recipe, checkpoint, run.data.folder, run.config.device)
+        except UserError as error:
+            print(f"which rows {run.name} gets right is not known: {error}", flush=True)
+            found = None
         if found is not None:
             return (np.array(found[split]) < places_that_count).astype(float)
         tested = self._file(run, self.testing.file(run))

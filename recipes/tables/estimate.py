@@ -59,6 +59,8 @@ def describe(executor: Executor) -> str:
     estimate = Estimate(executor.runs)
     lines, known, unknown = [], 0.0, 0
     for work in executor.works:
+        if work.run.name in executor.failed:
+            continue
         missing = executor.missing(work)
         if missing is None:
             lines.append(f"{work.run.name}: finished")

@@ -18,6 +18,7 @@ from randommix_audio.data.files import locked
 from randommix_audio.files import write_atomically
 from recipes.images.robustness import fingerprint
 from recipes.shared import pool, records
+from recipes.shared.console import UserError
 from recipes.shared.records import RESULTS
 from recipes.tables.budget import Budget
 from recipes.tables.plan import RunSpec, word
@@ -96,10 +97,10 @@ class Executor:
     def __init__(self, works: Iterable[Work], runs: Path, testing: Testing, jobs: int = 1, threads: int = 1) -> None:
         self.works, self.runs, self.testing = merged(works), runs, testing
         self.jobs, self.threads = jobs, threads
-        self.left = [work for work in self.works if self.missing(work)]
+        self.failed: dict[str, str] = {}
+        self.left = [work for work in self.works if self._looked_at(work)]
         self.held: dict[str, tuple[Work, ExitStack]] = {}
         self.waited: set[str] = set()
-        self.failed: list[str] = []
 
     def missing(self, work: Work) -> str | None:
         """The next thing to be done: "train", "robustness", or None.
@@ -109,15 +110,23 @@ class Executor:
         """
         folder = self.runs / work.run.name
         options = work.run.options(str(self.runs))
-        if (folder / records.CONFIG).is_file():  # the name has the digest of the data: where they lay is no matter
-            options["data"] = yaml.safe_load((folder / records.CONFIG).read_text(encoding="utf-8")).get("data")
         if records.state_of(folder, options) != "finished":
             return "train"
         return "robustness" if work.robust and not (folder / self.testing.file(work.run)).is_file() else None
 
+    def _looked_at(self, work: Work) -> str | None:
+        """What is missing of a run; one whose folder cannot be read has failed, and the others go on."""
+        try:
+            return self.missing(work)
+        except UserError as error:
+            self.failed[work.run.name] = str(error)
+            print(f"failed {work.run.name}: {error}", flush=True)
+            return None
+
     def run(self) -> None:
         """Run all, and say what became of each."""
-        print(f"{len(self.works)} runs, {len(self.works) - len(self.left)} finished", flush=True)
+        finished = len(self.works) - len(self.left) - len(self.failed)
+        print(f"{len(self.works)} runs, {finished} finished", flush=True)
         try:
             pool.run(self, self.jobs, self.threads)
         finally:
@@ -135,9 +144,11 @@ class Executor:
             if lock is None:
                 continue
             self.left.remove(work)
-            kind = self.missing(work)  # another call may have done it meanwhile
+            kind = self._looked_at(work)  # another call may have done it meanwhile
             if kind is None:
                 lock.close()
+                if work.run.name in self.failed:
+                    continue
                 print(f"taken {work.run.name}", flush=True)
                 continue
             self.held[work.run.name] = (work, lock)
@@ -156,7 +167,7 @@ class Executor:
                 return self._step(work, left)
             print(f"finished {name}: {self._said(work)}", flush=True)
         else:
-            self.failed.append(name)
+            self.failed[name] = step.last_line()
             print(f"failed {name} ({kind}, exit code {code}): {step.last_line()}", flush=True)
         del self.held[name]
         lock.close()
@@ -204,7 +215,9 @@ def train_words(run: RunSpec, runs: Path, testing: Testing) -> tuple[str, ...]:
     """The command that trains a run, whose options are written to a file first."""
     file = runs / APART / run.name / "train.yaml"
     write_atomically(file, yaml.safe_dump(run.options(str(runs)), sort_keys=False))
-    launch = run.launch or (sys.executable, "-m")
+    launch: tuple[str, ...] = (sys.executable, "-m")
+    if run.processes > 1:
+        launch += ("torch.distributed.run", "--standalone", f"--nproc-per-node={run.processes}", "-m")
     return (*launch, f"recipes.{run.recipe}.train", f"--config={file}")
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from recipes.tables.paper import ROBUST, Column, Row, Setting, Table
 
 CONFIGS: dict[str, type[Classifying]] = {"speech_commands": SpeechConfig, "images": ImageConfig}
 # These say where and how fast a training runs and what it is called, not what it computes.
-APART = records.FREE | {"data"}
+APART = records.FREE
+OF_RANDOMMIX = ("candidates", "weights")
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,14 @@ class Data:
         digest: of all that is read.
         classes: number of classes.
         counts: rows of each split.
+        says: what it says of itself, in the words of `Setting.says`; empty where it says nothing.
     """
 
     folder: str
     digest: str
     classes: int
     counts: dict[str, int]
+    says: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,13 @@ class RunSpec:
         recipe: the package inside recipes.
         config: all its options but name and place.
         data: what it is trained on.
-        launch: words that start its program.
+        processes: that train it together.
     """
 
     recipe: str
     config: Classifying
     data: Data
-    launch: tuple[str, ...]
+    processes: int = 1
 
     @cached_property
     def name(self) -> str:
@@ -71,8 +74,10 @@ class RunSpec:
         """
         options = {name: value for name, value in self.config.plain().items() if name not in APART}
         if self.config.mixer != "randommix":
-            options = {name: value for name, value in options.items() if name not in ("candidates", "weights")}
-        content = json.dumps([self.recipe, self.data.digest, _without_off(options)], sort_keys=True)
+            options = {name: value for name, value in options.items() if name not in OF_RANDOMMIX}
+        if self.processes > 1:
+            options["processes"] = self.processes
+        content = json.dumps([self.recipe, self.data.digest, _numbers_alike(_without_off(options))], sort_keys=True)
         digest = hashlib.sha256(content.encode()).hexdigest()[:10]
         return f"{self.recipe}-{self._method}-s{self.config.seed}-{digest}"
 
@@ -85,16 +90,27 @@ class RunSpec:
         return f"randommix_{letters}_{'_'.join(f'{weight:g}' for weight in config.weights)}"
 
     def options(self, runs: str) -> dict[str, Any]:
-        """All options of `train`, as plain values."""
-        return records.plain({**self.config.plain(), "name": self.name, "runs": runs, "resume": "auto"})
+        """All options of `train`, as plain values; those of RandomMix are the defaults where it is another mixer."""
+        config = self.config
+        if config.mixer != "randommix":
+            plain = type(config)()
+            config = dataclasses.replace(config, **{name: getattr(plain, name) for name in OF_RANDOMMIX})
+        return records.plain({**config.plain(), "name": self.name, "runs": runs, "resume": "auto"})
 
 
-def _without_off(value: Any) -> Any:
+def _without_off(options: dict[str, Any]) -> dict[str, Any]:
+    """Options that are on; in dictionaries of arguments, whose defaults are not known here, all of them count."""
+    augment = options.get("augment", {})
+    options = {**options, "augment": {name: value for name, value in augment.items() if value}}
+    return {name: value for name, value in options.items() if value}
+
+
+def _numbers_alike(value: Any) -> Any:
+    """The same values with whole numbers as floats: 1 and 1.0 are the same option."""
     if isinstance(value, dict):
-        kept = {name: _without_off(item) for name, item in value.items()}
-        return {name: item for name, item in kept.items() if item or item is True}
+        return {name: _numbers_alike(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_off(item) for item in value]
+        return [_numbers_alike(item) for item in value]
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -106,21 +122,23 @@ class Plan:
         table: with the columns that there is data for.
         runs: by row, setting and seed.
         data: by corpus.
+        papers: options of the paper's own training, by setting.
         left_out: titles of columns without data.
     """
 
     table: Table
     runs: dict[tuple[str, Setting, int], RunSpec]
     data: dict[str, Data]
+    papers: dict[Setting, Classifying] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
 
     def robust(self) -> bool:
         """Whether the runs are tested for robustness."""
         return any(column.score in ROBUST for column in self.table.columns)
 
-    def config(self, setting: Setting) -> Classifying:
-        """The options of any run in a setting."""
-        return next(run.config for (_, its, _), run in self.runs.items() if its == setting)
+    def run(self, setting: Setting) -> RunSpec:
+        """Any run in a setting."""
+        return next(run for (_, its, _), run in self.runs.items() if its == setting)
 
 
 @dataclass(frozen=True)
@@ -165,21 +183,24 @@ class Planner:
         folders = self._folders(table)
         columns = tuple(column for column in table.columns if column.setting.corpus in folders)
         runs: dict[tuple[str, Setting, int], RunSpec] = {}
+        papers: dict[Setting, Classifying] = {}
         for setting in dict.fromkeys(column.setting for column in columns):
             base = self._base(setting, folders[setting.corpus])
-            data = self._data(base, setting.recipe)
-            launch = self.wanted.budget.launch.get(setting.corpus)
+            its = self._data(base, setting.recipe)
+            processes = self.wanted.budget.processes.get(setting.corpus, 1)
+            papers[setting] = self._parsed(setting, configuration(setting.recipe, setting.conf), {})
             for row in rows:
                 config = with_row(base, row, setting)
                 make_mixer(config)
                 for seed in self.wanted.seeds:
                     own = dataclasses.replace(config, seed=seed)
-                    runs[row.key, setting, seed] = RunSpec(setting.recipe, own, data, tuple(launch or ()))
+                    runs[row.key, setting, seed] = RunSpec(setting.recipe, own, its, processes)
         reduced = dataclasses.replace(
             table, columns=columns, rows=tuple(_without(row, table.columns, columns) for row in table.rows)
         )
         left_out = tuple(column.title for column in table.columns if column not in columns)
-        return Plan(reduced, runs, {corpus: self.corpora[folder] for corpus, folder in folders.items()}, left_out)
+        data = {corpus: self.corpora[folder] for corpus, folder in folders.items()}
+        return Plan(reduced, runs, data, papers, left_out)
 
     def _folders(self, table: Table) -> dict[str, str]:
         """Where the corpora of a table are, those that the user gave."""
@@ -204,10 +225,13 @@ class Planner:
         file = configuration(setting.recipe, share.config or setting.conf)
         model = self.wanted.budget.stand_ins.get(setting.model, setting.model)
         options = {"model": model, **share.options, "data": folder, "pictures": False}
-        argv = [f"--config={file}", *(f"--{name}={word(value)}" for name, value in options.items())]
-        config, _ = console.parse(CONFIGS[setting.recipe], f"budget, recipes.{setting.recipe}.train", argv)
+        config = self._parsed(setting, file, options)
         device, threads = self.wanted.device or config.device, self.wanted.threads or config.threads
         return dataclasses.replace(config, name=None, device=device, threads=threads)
+
+    def _parsed(self, setting: Setting, file: Path, options: dict[str, Any]) -> Classifying:
+        argv = [f"--config={file}", *(f"--{name}={word(value)}" for name, value in options.items())]
+        return console.parse(CONFIGS[setting.recipe], f"budget, recipes.{setting.recipe}.train", argv)[0]
 
     def _data(self, config: Any, recipe: str) -> Data:
         if config.data not in self.corpora:
@@ -231,10 +255,10 @@ def chosen(table: Table, keys: Iterable[str] | None) -> list[Row]:
     """
     if keys is None:
         return [row for row in table.rows if not row.quoted]
-    by_key = {row.key.lower(): row for row in table.rows}
+    by_key = {row.key.lower(): row for row in table.rows if not row.quoted}
     wanted = [key.lower().replace(" ", "") for key in keys]
     if unknown := [key for key in wanted if key not in by_key]:
-        known = ", ".join(row.key for row in table.rows if "quoted" not in row.key)
+        known = ", ".join(row.key for row in table.rows if not row.quoted)
         raise UserError(f"rows: table {table.number} has no {unknown[0]}: choose from {known}")
     return [row for key, row in by_key.items() if key in wanted]
 
@@ -255,12 +279,16 @@ def _without(row: Row, columns: tuple[Column, ...], kept: tuple[Column, ...]) ->
 def _speech(config: SpeechConfig) -> Data:
     task = Task.open(config.data)
     counts = {split: len(task.split(split)) for split in ("train", "validation", "test")}
-    return Data(config.data, data_digest(task), len(task.labels), counts)
+    settings = task.metadata.get("settings", {})
+    version = settings.get("version")
+    says = f"v{version} {settings.get('protocol')}" if version else ""
+    return Data(config.data, data_digest(task), len(task.labels), counts, says)
 
 
 def _images(config: ImageConfig) -> Data:
     source = open_source(config, torch.device("cpu"))
-    return Data(config.data, source.digest, len(source.labels), dict(source.counts))
+    says = str(source.metadata.get("settings", {}).get("corpus", ""))
+    return Data(config.data, source.digest, len(source.labels), dict(source.counts), says)
 
 
 OPENERS: dict[str, Callable[[Any], Data]] = {"speech_commands": _speech, "images": _images}

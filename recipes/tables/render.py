@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from recipes.tables.claims import groups, interval, paragraph
 from recipes.tables.collect import Collected
-from recipes.tables.facts import facts
+from recipes.tables.facts import facts, stand_in
 from recipes.tables.paper import MEANS, Column, Row, Table
 from recipes.tables.plan import Plan
 from recipes.tables.statistics import Cell, Difference, average, difference
@@ -69,20 +69,28 @@ class Rendering:
         how = sorted({gap.how for gap in gaps if gap is not None and gap.how})
         base = f"{self.reference.label} {self.reference.second}".strip(" -")
         paper = f" The paper's numbers are of {table.paper_about}." if table.paper_about else ""
+        seeds = {gap.pairs for gap in gaps if gap is not None}
+        one = " With one seed that says nothing of how much one training differs from the next." if seeds == {1} else ""
+        others = [stand_in(self.plan, setting) for setting in dict.fromkeys(column.setting for column in table.columns)]
+        marks = "" if not any(others) else f"† stands in: {'; '.join(dict.fromkeys(filter(None, others)))}.\n\n"
         notes = [
-            f"± standard deviation over seeds. In parentheses the difference to {base} in points, in brackets its 95 % "
-            f"interval{' by ' if how else ''}{' or '.join(how)}; an interval over zero is "
-            f"not decided.{paper}",
+            f"{marks}± standard deviation over seeds. In parentheses the difference to {base} in points, in brackets "
+            f"its 95 % interval{' by ' if how else ''}{', or by '.join(how)}; an interval over zero is not decided."
+            f"{one}{paper}",
             paragraph(table, self.found.cells),
             "\n".join(f"- {line}" for line in facts(self.plan, self.found, self.about)),
         ]
         return "\n\n".join([f"## Table {table.number}. {table.title}", self._lines(), *notes]) + "\n"
 
+    def title(self, column: Column) -> str:
+        """As printed, with a mark where something stands in for the paper's network or corpus."""
+        return column.title + (" †" if stand_in(self.plan, column.setting) else "")
+
     def _lines(self) -> str:
         table = self.table
         heads = [*table.heads]
         for column in table.columns:
-            heads += [column.title, "paper"]
+            heads += [self.title(column), "paper"]
         if table.number == 6:
             heads += ["Mean (%)", "paper"]
         means = self._means()
@@ -122,7 +130,7 @@ class Rendering:
     def csv(self) -> str:
         """A line for each cell."""
         names = (
-            *("table", "corpus", "row", "second", "column", "score", "seeds", "mean", "sd"),
+            *("table", "corpus", "row", "second", "column", "stand_in", "score", "seeds", "mean", "sd"),
             *("difference", "low", "high", "pairs", "interval_by", "decided", "paper", "paper_difference"),
         )
         out = io.StringIO()
@@ -137,7 +145,8 @@ class Rendering:
                     ends += [str(gap.pairs), gap.how, str(gap.decided).lower()]
                 own = [" ".join(map(str, cell.values)), _number(cell.mean), _number(cell.spread)]
                 paper = [_number(row.paper[i]), _number(self.paper_difference(row, i))]
-                first = [self.table.number, self.table.corpus, row.label, row.second, column.title, column.score]
+                first = [self.table.number, self.table.corpus, row.label, row.second, column.title]
+                first += [stand_in(self.plan, column.setting), column.score]
                 writer.writerow([*first, *own, *ends, *paper])
         return out.getvalue()
 
@@ -153,7 +162,7 @@ class Rendering:
             for y, row in enumerate(rows):
                 if gap := self.difference(row, number):
                     ends = [gap.mean if end is None else end for end in (gap.low, gap.high)]
-                    axes.plot(ends, [y, y], color=COLOUR, lw=2)
+                    axes.plot(ends, [y, y], color=COLOUR, lw=2, ls="-" if gap.pairs > 1 else ":")
                     axes.plot([gap.mean], [y], "o", color=COLOUR, ms=5)
                 if (printed := self.paper_difference(row, number)) is not None:
                     axes.plot([printed], [y], "D", color=GREY, ms=5, mfc="none")
@@ -162,7 +171,7 @@ class Rendering:
                 range(len(rows)), [f"{row.label} {row.second}".strip() if place == 0 else "" for row in rows]
             )
             axes.set_ylim(len(rows) - 0.5, -0.5)
-            axes.set_title(self.table.columns[number].title, fontsize=10)
+            axes.set_title(self.title(self.table.columns[number]), fontsize=10)
             axes.set_xlabel(f"points above {self.reference.label} {self.reference.second}".rstrip(" -"), fontsize=8)
             axes.tick_params(labelsize=8)
         paper = "the paper's" + (f" ({self.table.paper_about})" if self.table.paper_about else "")

@@ -1,12 +1,14 @@
 """Means over seeds, and intervals of paired differences between two ways to train.
 
-Where it is known which rows of the test set were right, an interval is that of the percentile bootstrap (Efron and
-Tibshirani, An introduction to the bootstrap, chapter 13) of the paired difference: seeds are drawn with replacement,
-and of each drawn seed the rows of the test set, the same rows for both sides and for all seeds. With one seed it is
-that of the test rows alone and knows nothing of how much one training differs from the next.
+Two things scatter: what one training makes of its seed, and which rows are in the test set. Where it is known which
+rows were right, the percentile bootstrap (Efron and Tibshirani, An introduction to the bootstrap, chapter 13) of the
+paired difference shows both: seeds are drawn with replacement, and of each drawn seed the rows of the test set, the
+same rows for both sides and for all seeds. But a draw of three seeds is often a single one repeated, so that it is too
+narrow for few of them; Student's t over the seeds is not, but does not know how many rows there are. The wider of the
+two is taken, and Student's t alone where the rows are not known.
 
-Where the rows are not known it is that of Student's t over the seeds: a draw of three seeds is often a single one
-repeated, and the bootstrap of so few values calls chance decided.
+With one seed the interval is that of the test rows alone. It knows nothing of how much one training differs from the
+next, so nothing is decided by it.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -22,10 +25,11 @@ import numpy as np
 from recipes.shared import student
 
 RESAMPLES = 5000
+DRAWN_AT_ONCE = 4_000_000  # counts in memory
 TAILS = (2.5, 97.5)  # percentiles, which leave 95 % between them
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared as objects, so that differences of the same cells are found once
 class Cell:
     """One score of one way to train.
 
@@ -48,8 +52,8 @@ class Cell:
         return statistics.stdev(self.values.values()) if len(self.values) > 1 else None
 
 
-BY_ROWS = "paired bootstrap over seeds and test rows"
-BY_ROWS_OF_ONE = "paired bootstrap over test rows"
+BY_ROWS = "the wider of the paired bootstrap over seeds and test rows and Student's t over seeds"
+BY_ROWS_OF_ONE = "paired bootstrap over the test rows of one seed"
 BY_SEEDS = "Student's t over seeds"
 
 
@@ -72,8 +76,8 @@ class Difference(NamedTuple):
 
     @property
     def decided(self) -> bool:
-        """Whether the interval leaves zero out."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+        """Whether the interval leaves zero out; never with one seed."""
+        return self.pairs > 1 and self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
 def average(cells: Sequence[Cell]) -> Cell:
@@ -102,20 +106,25 @@ def difference(own: Sequence[Cell], other: Sequence[Cell], resamples: int = RESA
     Returns:
         None where no seed has all scores of both sides.
     """
+    return _difference(tuple(own), tuple(other), resamples)
+
+
+@lru_cache(maxsize=4096)
+def _difference(own: tuple[Cell, ...], other: tuple[Cell, ...], resamples: int) -> Difference | None:
     seeds = sorted(set.intersection(*(set(cell.values) for cell in (*own, *other))))
     if not seeds:
         return None
-    gaps = [
-        [a.values[seed] - b.values[seed] for a, b in zip(own, other, strict=True)] for seed in seeds
-    ]  # seeds x scores
-    mean = float(np.mean(gaps))
+    gaps = [[a.values[seed] - b.values[seed] for a, b in zip(own, other, strict=True)] for seed in seeds]
+    mean = float(np.mean(gaps))  # of seeds x scores
+    half = student.interval(np.mean(gaps, axis=1).tolist())
+    ends = [] if half is None else [mean - half[1], mean + half[1]]
     parts = _by_row(own, other, seeds)
+    how = "" if half is None else BY_SEEDS
     if parts is not None:
-        low, high = np.percentile(bootstrap(parts, resamples), TAILS)
-        return Difference(mean, float(low), float(high), len(seeds), BY_ROWS if len(seeds) > 1 else BY_ROWS_OF_ONE)
-    if (found := student.interval(np.mean(gaps, axis=1).tolist())) is None:
-        return Difference(mean, None, None, 1, "")
-    return Difference(mean, mean - found[1], mean + found[1], len(seeds), BY_SEEDS)
+        ends += np.percentile(bootstrap(parts, resamples), TAILS).tolist()
+        how = BY_ROWS_OF_ONE if half is None else BY_ROWS
+    low, high = (min(ends), max(ends)) if ends else (None, None)
+    return Difference(mean, low, high, len(seeds), how)
 
 
 def _by_row(own: Sequence[Cell], other: Sequence[Cell], seeds: Sequence[int]) -> list[np.ndarray] | None:
@@ -149,7 +158,9 @@ def bootstrap(parts: Sequence[np.ndarray], resamples: int = RESAMPLES, seed: int
     for part in parts:
         # Rows with equal differences are interchangeable: how often each kind is drawn is multinomial.
         kinds, counts = np.unique(part.T, axis=0, return_counts=True)
-        often = random.multinomial(part.shape[1], counts / part.shape[1], size=resamples)
-        means = often @ kinds / part.shape[1]  # (resamples, seeds)
+        means = np.empty((resamples, len(part)))
+        for some in np.array_split(np.arange(resamples), 1 + resamples * len(kinds) // DRAWN_AT_ONCE):
+            often = random.multinomial(part.shape[1], counts / part.shape[1], size=len(some))
+            means[some] = often @ kinds / part.shape[1]
         total += np.take_along_axis(means, drawn, axis=1).mean(axis=1)
     return total

@@ -65,7 +65,7 @@ def test_a_second_process_is_refused_until_the_first_has_ended_however_it_ends(t
             with pytest.raises(UserError, match="a: another process is writing here"):
                 run_here(task_folder, tmp_path, "--epochs=100000", "--name=a", *more)
     with records.held(tmp_path / "a"):
-        assert records.state_of(tmp_path / "a", records._read_config(tmp_path / "a" / "config.yaml")) == "unfinished"
+        assert records.state_of(tmp_path / "a", records.read_config(tmp_path / "a")) == "unfinished"
 
 
 def test_nothing_is_written_into_a_folder_that_another_process_has_just_made(task_folder, tmp_path):

@@ -177,9 +177,7 @@ def test_hidden_files_are_no_images_and_others_are_passed_over_in_a_line(tmp_pat
     (folder / "train" / "plain" / "a.bmp").write_bytes(b"BM")
     source = source_of(folder)
     assert (source.counts["train"], source.digest) == (4, before)
-    assert (
-        "train: 1 files are none of .jpg, .jpeg, .png, .webp, .gif and passed over" in capsys.readouterr().out
-    )
+    assert "train: 1 files are none of .jpg, .jpeg, .png, .webp, .gif and passed over" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("height, width", [(14, 14), (20, 31), (31, 20), (5, 9)])
