@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import feeding, growth, training
+from benchmarks import decoding, feeding, growth, training
 from benchmarks.__main__ import SPEED, available, chosen
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +62,15 @@ def test_every_way_of_feeding_gives_all_clips(tmp_path):
 
     for epoch in feeding.ways(tmp_path, Options, torch.device("cpu")).values():
         assert [x.shape[0] for x in epoch(0)] == [3, 3, 1]
+
+
+def test_decoding_times_epochs_of_all_images_by_the_number_of_workers(tmp_path):
+    decoding.main(f"--rounds 2 --images 40 --batch 16 --workers 0 1 --out {tmp_path}".split())
+    facts = json.loads((tmp_path / "decoding.json").read_text())
+    assert {workers: len(seconds) for workers, seconds in facts["seconds"].items()} == {"0": 2, "1": 2}
+    text = (tmp_path / "decoding.md").read_text()
+    size = int(text.split(" pixels, ")[1].split(" kB")[0])
+    assert 40 < size < 250  # ImageNet's files have 110 kB on average
 
 
 def test_training_measures_the_recipe_with_and_without_randommix(tmp_path, monkeypatch):
