@@ -22,7 +22,7 @@ from tests.recipes.conftest import LABELS, RATE, run, run_here
 @pytest.fixture(scope="module")
 def trained(task_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    run_here(task_folder, folder, "--epochs=10", "--mixer=none", "--name=a", "--lr=0.1", "--ema_decay=0.8")
+    run_here(task_folder, folder, "--epochs=20", "--width=8", "--mixer=none", "--name=a", "--ema_decay=0.8")
     return folder / "a"
 
 
