@@ -199,9 +199,12 @@ def transducer_loss(
 ) -> Tensor:
     """Transducer loss of a mixed batch: the encoder runs once, predictor and joint network for each source.
 
+    Targets and logits are cut to the longest of the rows at hand, to know which the host waits for the device.
+
     Args:
         rows: Which transcripts count how much.
-        joint: Of (encoded, target) for some rows: logits (b, T', U + 1, V).
+        joint: Of (encoded, target) for some rows, the target (b, u) as long as the longest of them: logits
+            (b, T', u + 1, V).
         encoded: What the joint network reads; tensors with B rows first, or tuples, lists and dicts of them.
         target: (B, U) symbols.
         target_lengths: (B,) symbols of each transcript.
@@ -222,8 +225,11 @@ def transducer_loss(
     def per_row(some: Any, source: Tensor, k: int) -> Tensor:
         inputs, lengths = some
         wanted, symbols = transcripts.of(source, k)
-        logits = joint(inputs, wanted)
-        return measure(logits, wanted.int(), lengths.int(), symbols.int(), blank=blank, reduction="none")
+        # torchaudio refuses what is longer than its longest row, and the rows that are mixed need not hold that one.
+        frames, longest = torch.stack([lengths.max(), symbols.max()]).tolist()
+        wanted = wanted[:, :longest]
+        logits = joint(inputs, wanted)[:, :frames].contiguous()
+        return measure(logits, wanted.int().contiguous(), lengths.int(), symbols.int(), blank=blank, reduction="none")
 
     return _reduced(rows.total(per_row, (encoded, encoded_lengths)), reduction)
 

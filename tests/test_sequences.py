@@ -112,6 +112,10 @@ def test_the_decoder_runs_again_for_the_mixed_rows_alone(batch):
     assert seen == [(B, B, B, 2.0), (2, 2, 2, 2.0)]
 
 
+def joint_of(some, target):
+    return some[:, :, None] + F.one_hot(F.pad(target, (1, 0)), SYMBOLS).float()[:, None]
+
+
 def test_transducer_loss_is_that_of_torchaudio_for_each_transcript(batch):
     from torchaudio.functional import rnnt_loss
 
@@ -119,19 +123,45 @@ def test_transducer_loss_is_that_of_torchaudio_for_each_transcript(batch):
     partner = torch.arange(B).roll(1)
     encoded = torch.randn(B, FRAMES, SYMBOLS)
 
-    def joint(some, target):
-        symbols = F.one_hot(F.pad(target, (1, 0)), SYMBOLS).float()
-        return some[:, :, None] + symbols[:, None]
-
     def plain(source):
         target, lengths = batch["target"][source].int(), batch["target_lengths"][source].int()
-        logits = joint(encoded, batch["target"][source])
+        logits = joint_of(encoded, batch["target"][source])
         return rnnt_loss(logits, target, batch["input_lengths"].int(), lengths, blank=0, reduction="none")
 
     expected = (share * plain(torch.arange(B)) + (1 - share) * plain(partner)).mean()
     found = transducer_loss(
-        pairs(share), joint, encoded, batch["target"], batch["target_lengths"], batch["input_lengths"], blank=0
+        pairs(share), joint_of, encoded, batch["target"], batch["target_lengths"], batch["input_lengths"], blank=0
     )
+    torch.testing.assert_close(found, expected)
+
+
+def test_transducer_loss_needs_the_longest_row_neither_among_the_mixed_ones_nor_at_all():
+    encoded = torch.randn(B, FRAMES, SYMBOLS)
+    target, symbols = torch.randint(1, SYMBOLS, (B, U)), torch.tensor([U, 2, 3, 1, 2, 3])
+    share = torch.tensor([1.0, 1.0, 0.7, 1.0, 0.6, 1.0])
+    found = []
+    for frames in (torch.tensor([FRAMES, 9, 8, 7, 9, 8]), torch.tensor([20, 9, 8, 7, 9, 8])):
+        for mixed in (None, torch.tensor([2, 4])):
+            inputs = encoded.clone().requires_grad_()
+            rows = pairs(share, mixed)
+            loss = transducer_loss(rows, joint_of, inputs, target, symbols, frames, blank=0, reduction="none")
+            found.append((loss.detach(), *torch.autograd.grad(loss.sum(), inputs)))
+        torch.testing.assert_close(found[-2], found[-1])
+    torch.testing.assert_close(found[0][0][1:], found[2][0][1:])  # row 0 alone is shorter
+
+
+def test_transducer_loss_takes_joined_transcripts():
+    encoded = torch.randn(B, FRAMES, SYMBOLS)
+    target, symbols = torch.randint(1, SYMBOLS, (B, U)), torch.tensor([4, 2, 3, 1, 2, 3])
+    frames = torch.full((B,), FRAMES)
+    here, partner = torch.arange(B), torch.arange(B).roll(1)
+    joined = torch.tensor([True, False, True, False, False, False])
+    whole = torch.stack([torch.ones(B), torch.zeros(B)])
+    rows = MixedRows(torch.stack([here, partner]), whole, here[:0], joined)
+    found = transducer_loss(rows, joint_of, encoded, target, symbols, frames, blank=0, reduction="none")
+    text, lengths = join_transcripts(target, symbols, partner, joined, 0)
+    plain = MixedRows(here[None], torch.ones(1, B))
+    expected = transducer_loss(plain, joint_of, encoded, text, lengths, frames, blank=0, reduction="none")
     torch.testing.assert_close(found, expected)
 
 
