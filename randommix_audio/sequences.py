@@ -110,7 +110,7 @@ def ctc_loss(
         blank: The blank symbol.
         reduction: See `REDUCTIONS`; "none" gives (B,) losses, not divided by the tokens.
         zero_infinity: Losses of transcripts that do not fit into the frames count 0. On by default, because a row may
-            be given a transcript that is longer than its own.
+            be given a transcript that is longer than its own. What has no share in a row counts 0 in any case.
 
     Raises:
         ValueError: If a shape or the reduction is another.
@@ -119,8 +119,10 @@ def ctc_loss(
     transcripts = Transcripts(rows, target, target_lengths, blank)
 
     def per_row(encoded: Any, source: Tensor, k: int) -> Tensor:
-        frames, frame_lengths = encoded
+        frames, frame_lengths, shares = encoded
         symbols, lengths = transcripts.of(source, k)
+        if not zero_infinity:  # the gradient of an infinite loss is NaN, also times a share of 0
+            frames = frames.masked_fill((shares[:, k] == 0)[:, None, None], 0.0)
         values = F.ctc_loss(
             frames.transpose(0, 1),
             symbols,
@@ -132,7 +134,7 @@ def ctc_loss(
         )
         return values / lengths.clamp(min=1).to(values.dtype) if reduction == "mean" else values
 
-    return _reduced(rows.total(per_row, (log_probs, input_lengths)), reduction)
+    return _reduced(rows.total(per_row, (log_probs, input_lengths, rows.share.T)), reduction)
 
 
 def attention_loss(

@@ -78,6 +78,24 @@ def test_a_transcript_that_does_not_fit_counts_nothing_unless_infinity_is_wanted
     assert ctc_loss(alone, **short, zero_infinity=False).isfinite()
 
 
+@pytest.mark.parametrize("mixed", [None, torch.tensor([0, 2, 5])])
+@pytest.mark.parametrize("zero_infinity", [True, False])
+def test_a_transcript_without_a_share_that_does_not_fit_changes_neither_loss_nor_gradient(batch, mixed, zero_infinity):
+    batch["target_lengths"] = torch.tensor([1, 2, 1, 3, 2, U])
+    batch["input_lengths"] = torch.tensor([3, FRAMES, FRAMES, FRAMES, FRAMES, FRAMES])  # row 0 has no room for row 5's
+    share = torch.tensor([1.0, 1.0, 0.3, 1.0, 1.0, 0.6], dtype=torch.float64)
+    found = []
+    for target in (batch["target"], batch["target"].index_fill(0, torch.tensor([5]), 1)):
+        assert plain_ctc({**batch, "target": target}, "none", torch.arange(B).roll(1))[0] == 0  # set to 0: infinite
+        log_probs = batch["log_probs"].clone().requires_grad_()
+        arguments = {**batch, "target": target, "log_probs": log_probs}
+        losses = ctc_loss(pairs(share, mixed), **arguments, reduction="none", zero_infinity=zero_infinity)
+        (gradient,) = torch.autograd.grad(losses.sum(), log_probs)
+        assert gradient.isfinite().all()
+        found.append((losses[0], gradient[0]))
+    torch.testing.assert_close(*found)
+
+
 def decoder_of(weights):
     def decode(encoded, target):
         # teacher forcing: position u sees the symbol before it
