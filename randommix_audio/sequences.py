@@ -67,17 +67,27 @@ class Transcripts:
         target: (B, U) symbols.
         lengths: (B,); None where no row is joined and nobody asks for them.
         pad: What stands behind the end of a joined transcript.
+        separator: See `join_transcripts`.
+        eos: See `join_transcripts`.
 
     Raises:
         ValueError: If rows are joined and there are no lengths.
     """
 
-    def __init__(self, rows: MixedRows, target: Tensor, lengths: Tensor | None, pad: int) -> None:
+    def __init__(
+        self,
+        rows: MixedRows,
+        target: Tensor,
+        lengths: Tensor | None,
+        pad: int,
+        separator: int | None = None,
+        eos: int | None = None,
+    ) -> None:
         self._plain = self._own = target, lengths
         if rows.joined is not None:
             if lengths is None:
                 raise ValueError("this plan joins transcripts, which needs target_lengths")
-            self._own = join_transcripts(target, lengths, rows.sources[1], rows.joined, pad)
+            self._own = join_transcripts(target, lengths, rows.sources[1], rows.joined, pad, separator, eos)
 
     def of(self, source: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Symbols and lengths of the k-th sources; of the row itself as joined. Lengths are empty where not given."""
@@ -98,6 +108,7 @@ def ctc_loss(
     blank: int = 0,
     reduction: str = "mean",
     zero_infinity: bool = True,
+    separator: int | None = None,
 ) -> Tensor:
     """CTC loss of a mixed batch against the transcripts of its sources.
 
@@ -111,12 +122,14 @@ def ctc_loss(
         reduction: See `REDUCTIONS`; "none" gives (B,) losses, not divided by the tokens.
         zero_infinity: Losses of transcripts that do not fit into the frames count 0. On by default, because a row may
             be given a transcript that is longer than its own. What has no share in a row counts 0 in any case.
+        separator: Symbol between the transcripts of joined rows, such as the space where symbols are characters; None:
+            the partner's follows at once, as it may where tokens mark the beginnings of words themselves.
 
     Raises:
         ValueError: If a shape or the reduction is another.
     """
     _check(rows, reduction, log_probs=log_probs, target=target, lengths=target_lengths, input_lengths=input_lengths)
-    transcripts = Transcripts(rows, target, target_lengths, blank)
+    transcripts = Transcripts(rows, target, target_lengths, blank, separator)
 
     def per_row(encoded: Any, source: Tensor, k: int) -> Tensor:
         frames, frame_lengths, shares = encoded
@@ -146,6 +159,8 @@ def attention_loss(
     label_smoothing: float = 0.0,
     reduction: str = "mean",
     target_lengths: Tensor | None = None,
+    separator: int | None = None,
+    eos: int | None = None,
 ) -> Tensor:
     """Cross entropy of a decoder that attends to a mixed batch: the encoder runs once, the decoder for each source.
 
@@ -159,13 +174,18 @@ def attention_loss(
         label_smoothing: See `torch.nn.functional.cross_entropy`.
         reduction: "mean" is the mean over tokens, as `cross_entropy` takes it, both sums weighted by the shares;
             "batchmean" the sum by the rows; "sum"; "none" gives (B,) sums over tokens.
-        target_lengths: (B,) symbols of each transcript; needed where rows are joined.
+        target_lengths: (B,) symbols of each transcript, `eos` included; needed where rows are joined.
+        separator: Symbol between the transcripts of joined rows, such as the space where symbols are characters; None:
+            the partner's follows at once, as it may where tokens mark the beginnings of words themselves.
+        eos: Symbol at the end of each target; needed where rows are joined, because it stays at the end alone.
 
     Raises:
-        ValueError: If a shape or the reduction is another.
+        ValueError: If a shape or the reduction is another, or rows are joined and their lengths or eos are missing.
     """
     _check(rows, reduction, target=target)
-    transcripts = Transcripts(rows, target, target_lengths, ignore_index)
+    if rows.joined is not None and eos is None:
+        raise ValueError("this plan joins transcripts, which needs eos: the symbol that may stand at their end alone")
+    transcripts = Transcripts(rows, target, target_lengths, ignore_index, separator, eos)
 
     def per_row(some: Any, source: Tensor, k: int) -> Tensor:
         wanted, _ = transcripts.of(source, k)
@@ -198,6 +218,7 @@ def transducer_loss(
     blank: int = -1,
     reduction: str = "mean",
     criterion: Callable[..., Tensor] | None = None,
+    separator: int | None = None,
 ) -> Tensor:
     """Transducer loss of a mixed batch: the encoder runs once, predictor and joint network for each source.
 
@@ -215,6 +236,8 @@ def transducer_loss(
         reduction: "mean" or "batchmean" is the mean over rows, as torchaudio takes it; "sum"; "none" gives (B,).
         criterion: Of (logits, target, encoded_lengths, target_lengths, blank=, reduction="none"), the lengths int32;
             None is `torchaudio.functional.rnnt_loss`.
+        separator: Symbol between the transcripts of joined rows, such as the space where symbols are characters; None:
+            the partner's follows at once, as it may where tokens mark the beginnings of words themselves.
 
     Raises:
         ValueError: If a shape or the reduction is another.
@@ -222,7 +245,7 @@ def transducer_loss(
     """
     _check(rows, reduction, target=target, lengths=target_lengths, encoded_lengths=encoded_lengths)
     measure = _torchaudio_transducer_loss() if criterion is None else criterion
-    transcripts = Transcripts(rows, target, target_lengths, 0)
+    transcripts = Transcripts(rows, target, target_lengths, 0, separator)
 
     def per_row(some: Any, source: Tensor, k: int) -> Tensor:
         inputs, lengths = some
@@ -237,7 +260,13 @@ def transducer_loss(
 
 
 def join_transcripts(
-    target: Tensor, target_lengths: Tensor, partner: Tensor, joined: Tensor, pad: int
+    target: Tensor,
+    target_lengths: Tensor,
+    partner: Tensor,
+    joined: Tensor,
+    pad: int,
+    separator: int | None = None,
+    eos: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Write the partner's transcript behind the row's own, for the rows whose audio was joined too.
 
@@ -247,17 +276,26 @@ def join_transcripts(
         partner: (B,) long, whose transcript follows.
         joined: (B,) bool, rows that are joined.
         pad: What stands behind the end.
+        separator: Symbol between two transcripts that are not empty; None: nothing.
+        eos: Symbol at the end of transcripts, which a joined one has at its end alone; None: they have none.
 
     Returns:
-        (B, 2 U) symbols and (B,) lengths.
+        (B, 2 U) symbols, (B, 2 U + 1) with a separator, and (B,) lengths.
     """
-    own = target_lengths[:, None]
-    theirs = torch.where(joined, target_lengths[partner], 0)[:, None]
-    place = torch.arange(2 * target.shape[1], device=target.device)[None]
-    both = torch.cat([target, target[partner]], 1)
-    read = torch.where(place < own, place, target.shape[1] + (place - own)).clamp(0, both.shape[1] - 1)
-    text = torch.where(place < own + theirs, both.gather(1, read), pad)
-    return text, target_lengths + theirs[:, 0]
+    width, gap = target.shape[1], 0 if separator is None else 1
+    text = target_lengths
+    if eos is not None:
+        last = target.gather(1, (target_lengths - 1).clamp(min=0)[:, None].long())[:, 0]
+        text = target_lengths - ((last == eos) & (target_lengths > 0)).to(target_lengths.dtype)
+    own = torch.where(joined, text, target_lengths)
+    between = gap * (joined & (text > 0) & (text[partner] > 0)).to(own.dtype)
+    lengths = own + between + torch.where(joined, target_lengths[partner], 0)
+    place = torch.arange(2 * width + gap, device=target.device)[None]
+    both = torch.cat([target, target.new_full((target.shape[0], gap), separator or 0), target[partner]], 1)
+    # Behind the row's own symbols: the separator and the partner's, or the partner's alone.
+    behind = place - own[:, None] + width + gap - between[:, None]
+    read = torch.where(place < own[:, None], place, behind).clamp(0, both.shape[1] - 1)
+    return torch.where(place < lengths[:, None], both.gather(1, read), pad), lengths
 
 
 def _torchaudio_transducer_loss() -> Callable[..., Tensor]:

@@ -192,6 +192,57 @@ def test_joined_transcripts_stand_one_behind_the_other():
     assert text_lengths.tolist() == [5, 1, 4]
 
 
+def test_a_separator_stands_between_two_transcripts_and_the_end_of_sentence_at_the_end_alone():
+    space, eos = 9, 8
+    target = torch.tensor([[1, 2, 8, 0], [3, 8, 0, 0], [4, 5, 6, 8], [8, 0, 0, 0], [7, 8, 0, 0]])
+    lengths = torch.tensor([3, 2, 4, 1, 2])
+    partner, joined = torch.tensor([2, 0, 1, 4, 3]), torch.tensor([True, False, True, True, True])
+    text, text_lengths = join_transcripts(target, lengths, partner, joined, -1, space, eos)
+    rows = [row[:length].tolist() for row, length in zip(text, text_lengths, strict=True)]
+    assert rows == [[1, 2, 9, 4, 5, 6, 8], [3, 8], [4, 5, 6, 9, 3, 8], [7, 8], [7, 8]]
+    assert all((row[length:] == -1).all() for row, length in zip(text, text_lengths, strict=True))
+    text, text_lengths = join_transcripts(target, lengths, partner, joined, -1, eos=eos)
+    assert text[0, : text_lengths[0]].tolist() == [1, 2, 4, 5, 6, 8]
+
+
+def test_the_losses_write_the_separator_and_a_decoder_of_joined_transcripts_is_not_told_to_end_in_between(batch):
+    here, partner = torch.arange(B), torch.arange(B).roll(1)
+    whole = torch.stack([torch.ones(B), torch.zeros(B)])
+    rows = MixedRows(torch.stack([here, partner]), whole, here[:0], torch.ones(B, dtype=torch.bool))
+    eos = SYMBOLS - 1
+    places = torch.arange(U + 1)
+    target = F.pad(batch["target"].clamp(max=eos - 2), (0, 1)).masked_fill(
+        places > batch["target_lengths"][:, None], -100
+    )
+    target = torch.where(places == batch["target_lengths"][:, None], eos, target)
+    seen = []
+
+    def decode(encoded, symbols):
+        seen.append(symbols)
+        return encoded.new_zeros(*symbols.shape, SYMBOLS)
+
+    lengths = batch["target_lengths"] + 1
+    attention_loss(rows, decode, batch["log_probs"], target, target_lengths=lengths, separator=eos - 1, eos=eos)
+    assert [row[row >= 0].tolist() for row in seen[0]] == [
+        [*target[i, : lengths[i] - 1].tolist(), eos - 1, *target[j, : lengths[j]].tolist()]
+        for i, j in zip(here.tolist(), partner.tolist(), strict=True)
+    ]
+    with pytest.raises(ValueError, match="joins transcripts, which needs eos"):
+        attention_loss(rows, decode, batch["log_probs"], target, target_lengths=lengths)
+    joined = join_transcripts(batch["target"], batch["target_lengths"], partner, rows.joined, 0, 1)
+    plain = MixedRows(here[None], torch.ones(1, B))
+    frames = torch.full((B,), FRAMES)
+    expected = ctc_loss(plain, batch["log_probs"], *joined, frames)
+    found = ctc_loss(rows, **{**batch, "input_lengths": frames}, separator=1)
+    torch.testing.assert_close(found, expected)
+    encoded = torch.randn(B, FRAMES, SYMBOLS)
+    expected = transducer_loss(plain, joint_of, encoded, *joined, frames, blank=0)
+    found = transducer_loss(
+        rows, joint_of, encoded, batch["target"], batch["target_lengths"], frames, blank=0, separator=1
+    )
+    torch.testing.assert_close(found, expected)
+
+
 def test_a_wrong_shape_or_reduction_is_named(batch):
     rows = pairs(torch.ones(B))
     with pytest.raises(ValueError, match=r"target must have shape \(6, U\), got \(42,\)"):

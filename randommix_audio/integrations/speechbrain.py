@@ -122,6 +122,7 @@ def ctc_loss(
     target_lens: Tensor,
     blank_index: int,
     reduction: str = "mean",
+    separator: int | None = None,
 ) -> Tensor:
     """`speechbrain.nnet.losses.ctc_loss` of a batch that may be mixed.
 
@@ -133,6 +134,7 @@ def ctc_loss(
         target_lens: (B,) relative.
         blank_index: The blank symbol.
         reduction: "mean", "batchmean", "sum" or "none".
+        separator: Symbol between joined transcripts, see `randommix_audio.sequences.ctc_loss`.
     """
     return _plan_of(plan, targets).ctc_loss(
         log_probs,
@@ -141,6 +143,7 @@ def ctc_loss(
         to_frames(input_lens, log_probs.shape[1]),
         blank=blank_index,
         reduction=reduction,
+        separator=separator,
     )
 
 

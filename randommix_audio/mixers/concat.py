@@ -15,8 +15,9 @@ class TimeConcat(Mixer):
 
     The output has as many frames as two rows of the batch may need: where lengths are given on the CPU these are the
     two longest ones, else 2 T. `plan.lengths` says how long each row is. `plan.ctc_loss` and the other losses for
-    transcripts join the transcripts alike. The share of the row itself is 1, because one joined transcript fits the
-    whole: losses for a class of each row have no place here.
+    transcripts join the transcripts alike; where symbols are characters they need `separator`, the space, because words
+    would run together, and for a decoder `eos`, which would end up in the middle. The share of the row itself is 1,
+    because one joined transcript fits the whole: losses for a class of each row have no place here.
 
     Args:
         max_frames: Rows that would become longer are left alone, and so is the size of the output; None: no limit.
