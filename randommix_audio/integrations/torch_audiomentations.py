@@ -28,7 +28,8 @@ class MixWaveforms(BaseWaveformTransform):
     of whole clips need none: ask `take_plan` for the loss. `freeze_parameters()` replays the plan.
 
     Args:
-        mixer: Any mixer that keeps the number of samples. It reads the batch as (B, C, 1, T), whatever its layout.
+        mixer: Any mixer for waveforms that keeps the number of samples, with domain="waveform" or none. Its plan is
+            drawn for the mean of the channels, (B, T), and mixes all of them alike.
         p: Probability of mixing a batch.
         sample_rate: See `BaseWaveformTransform`; not needed here.
         target_rate: See `BaseWaveformTransform`.
@@ -57,7 +58,7 @@ class MixWaveforms(BaseWaveformTransform):
 
     def randomize_parameters(self, samples: Tensor, **_: Any) -> None:
         """Draw the plan."""
-        self.transform_parameters["plan"] = self.mixer.plan(samples.unsqueeze(2))
+        self.transform_parameters["plan"] = self.mixer.plan(samples.mean(1))
 
     def apply_transform(
         self, samples: Tensor, sample_rate: int | None = None, targets: Tensor | None = None, target_rate: Any = None

@@ -43,6 +43,31 @@ def test_two_channels_are_mixed_alike():
     assert 0 < (mixed[0, 0] != 0).sum() < 400
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("options", [{"domain": "waveform"}, {"layout": "BT"}])
+def test_mixers_that_are_made_for_waveforms_are_taken(options, channels):
+    wave = torch.randn(5, channels, 400)
+    mixer = MixWaveforms(rma.Mixup(per="row", **options))
+    mixed, plan = mixer(wave).samples, mixer.take_plan()
+    lam = plan.lam[:, None, None]
+    torch.testing.assert_close(mixed, lam * wave + (1 - lam) * plan.pair(wave))
+
+
+def test_waveforms_are_mixed_by_how_loud_they_are_heard():
+    wave = torch.randn(5, 1, 4000) * torch.tensor([1.0, 0.01, 0.5, 0.02, 0.1])[:, None, None]
+    mixer = MixWaveforms(rma.Mixup(domain="waveform", loudness="equal", pairing="roll"))
+    mixed, plan = mixer(wave).samples, mixer.take_plan()
+    torch.testing.assert_close(mixed[:, 0], plan.apply(wave[:, 0]))
+    quiet, loud = plan.weights[:, 1].flatten()
+    assert quiet > 5 * loud * plan.lam[1]
+
+
+@pytest.mark.parametrize("options", [{"domain": "logmel"}, {"domain": "power", "front_end": "kaldi"}])
+def test_mixers_that_are_made_for_features_are_refused(options):
+    with pytest.raises(ValueError, match=r"mixes features with an axis of frequency, got a batch of layout BT"):
+        MixWaveforms(rma.Mixup(**options))(torch.randn(5, 1, 400))
+
+
 def test_frame_targets_follow_the_mix():
     wave = torch.randn(4, 1, 400)
     targets = (torch.rand(4, 1, 10, 3) > 0.5).float()
