@@ -62,7 +62,8 @@ class Draws:
         generator: On the CPU or on `device`; None is torch's default generator (of `device` for tensors, of the CPU for
             what is drawn on the host).
         device: Where the results are wanted.
-        method_generator: On the CPU, of what `decide` draws; None: `generator`.
+        method_generator: On the CPU, of what `decide` draws; None: `generator`. It is drawn from once, here, however
+            much is decided, so that processes whose batches differ in size stay alike in the next plan, too.
 
     Raises:
         TypeError: If a generator is something else.
@@ -80,7 +81,8 @@ class Draws:
         if method_generator is not None and method_generator.device.type != "cpu":
             raise ValueError(f"method_generator lives on {method_generator.device}; it must live on the CPU")
         self.generator = generator
-        self.method_generator = method_generator
+        self._decisions = None if method_generator is None else host_uniforms(method_generator, 1)[0]
+        self._decided = 0
         self.device = device
         self.origin = device if generator is None else generator.device
         self._host: Generator | None = None
@@ -137,11 +139,14 @@ class Draws:
     def decide(self, count: int) -> list[float]:
         """Uniform numbers for what decides how much work a batch is: whether it is mixed, by which method, where.
 
-        Processes of a distributed training whose method generators are alike do the same amount of work.
+        Processes of a distributed training whose method generators are alike do the same amount of work. Each call has
+        a generator of its own, because the calls before may have drawn a number for each row of batches of any size.
         """
-        if self.method_generator is None:
+        if self._decisions is None:
             return self.host(count)
-        return host_uniforms(self.method_generator, count)
+        self._decided += 1
+        seed = _stable_hash(f"{self._decisions}/{self._decided}".encode())
+        return host_uniforms(Generator().manual_seed(seed), count)
 
     def _moved(self, drawn: Tensor) -> Tensor:
         if drawn.device == self.device or drawn.device.type == self.device.type != "cuda":

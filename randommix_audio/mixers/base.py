@@ -149,7 +149,8 @@ class Mixer(nn.Module):
                 what the method was made with. See `randommix_audio.saliency`.
             method_generator: On the CPU, of what decides how much work the batch is: whether it is mixed at all, the
                 method, the number of blocks; None: `generator`. In distributed training give all processes one of the
-                same seed, such as `step_generator(seed, step, -1)`: none then waits for another's dearer method.
+                same seed, such as `step_generator(seed, step, -1)`: none then waits for another's dearer method. A plan
+                draws one number from it, also where batches differ in size.
 
         Raises:
             TypeError: If `x` is not floating-point, or lengths or rows have the wrong kind of entries.

@@ -75,12 +75,12 @@ def test_every_layer_is_drawn_as_often_and_the_generator_decides():
 
 
 def test_processes_of_one_method_generator_draw_one_layer():
-    x, model = torch.randn(6, 1, 8, 12), Network()
-    with rma.ManifoldMixup().attach(model, LAYERS) as hidden:
+    model = Network()
+    with rma.ManifoldMixup(p=0.9).attach(model, LAYERS) as hidden:
         layers = [
             [
                 hidden.draw(
-                    x,
+                    torch.randn(6 - 3 * rank, 1, 8, 12),
                     generator=rma.step_generator(0, step, rank),
                     method_generator=rma.step_generator(0, step, -1),
                 ).layer

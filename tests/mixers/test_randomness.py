@@ -109,6 +109,39 @@ def test_a_method_generator_decides_the_number_of_blocks():
     assert len(set(blocks[0])) > 1
 
 
+@pytest.mark.parametrize("options", [{"per": "row"}, {"per": "row", "p": 0.3}, {"p": 0.5}])
+def test_processes_whose_batches_differ_in_size_keep_one_method_generator_in_step(options):
+    mixer = rma.RandomMix(["mixup", "puzzlemix"], **options)
+    decided = []
+    for rank, sizes in enumerate([(4, 4, 4, 4, 4, 4), (4, 1, 0, 7, 2, 4)]):
+        method_generator = rma.step_generator(0, 0, -1)
+        plans = [
+            mixer.plan(
+                torch.randn(size, 1, 16, 24).abs(),
+                generator=rma.step_generator(0, step, rank),
+                method_generator=method_generator,
+            )
+            for step, size in enumerate(sizes)
+        ]
+        decided.append((plans[-1].method, plans[3].method[:4], method_generator.get_state().tolist()))
+    assert decided[0] == decided[1]
+
+
+def test_the_number_of_blocks_does_not_follow_from_how_many_rows_chose_their_method_before():
+    mixer = rma.RandomMix([rma.PuzzleMix(per="row"), "mixup"], weights=[1, 0], per="row")
+    blocks = [
+        [
+            mixer.plan(torch.rand(size, 1, 16, 24), method_generator=rma.step_generator(0, step, -1))
+            .geometry.parts[0]
+            .grid.shape[-2:]
+            for step in range(8)
+        ]
+        for size in (4, 7)
+    ]
+    assert blocks[0] == blocks[1]
+    assert len(set(blocks[0])) > 1
+
+
 def test_without_a_method_generator_the_generator_decides_all():
     x = torch.randn(6, 8, 20)
     plans = [rma.RandomMix().plan(x, generator=torch.Generator().manual_seed(step)) for step in range(20)]
