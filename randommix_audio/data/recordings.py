@@ -80,16 +80,20 @@ def read_manifest(path: PathLike, target: str | None = None) -> list[Recording]:
     """The recordings of a manifest in NeMo's format: a JSON object for each line.
 
     Args:
-        path: the manifest. Of each line are used `audio_filepath` (relative to the manifest's folder, or absolute),
+        path: the manifest, UTF-8 with or without a byte order mark. Of each line are used `audio_filepath` (relative to the manifest's folder, or absolute),
             `offset` and `duration` in seconds where there are any, and the target.
         target: the key of the target, such as "text" or "label"; None: there is none.
 
     Raises:
-        ValueError: a line is no such object; says which and why.
+        ValueError: it is not UTF-8, or a line is no such object; says which and why.
         OSError: the manifest cannot be read.
     """
     folder, found = Path(path).parent, []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{os.fspath(path)}: not UTF-8 text ({error.reason})") from None
+    for number, line in enumerate(text.split("\n"), 1):  # splitlines would cut texts at U+2028 and its like
         if not line.strip():
             continue
         try:

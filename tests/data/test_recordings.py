@@ -59,6 +59,17 @@ def test_a_manifest_names_files_beside_it_segments_and_targets(tmp_path):
     assert read_manifest(tmp_path / "train.json", target="text")[0].target == "yes"
 
 
+def test_a_manifest_has_lines_that_end_with_a_newline_alone_and_may_begin_with_a_byte_order_mark(tmp_path):
+    texts = ["one\u2028two", "three\u0085four", "five\u2029six", "seven"]
+    lines = [json.dumps({"audio_filepath": f"{text}.wav", "text": text}, ensure_ascii=False) for text in texts]
+    for content in ("\n".join(lines), "\r\n".join(lines) + "\r\n", "\ufeff" + "\n".join(lines)):
+        (tmp_path / "m.json").write_bytes(content.encode())
+        assert [recording.target for recording in read_manifest(tmp_path / "m.json", "text")] == texts
+    (tmp_path / "m.json").write_bytes('{"audio_filepath": "f\xfcr.wav"}'.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"m\.json: not UTF-8 text \("):
+        read_manifest(tmp_path / "m.json")
+
+
 @pytest.mark.parametrize("line", ["{", "[]", "3", '{"audio_filepath": 3}', '{"audio_filepath": "a", "offset": "x"}'])
 def test_a_line_that_is_no_entry_is_named(tmp_path, line):
     (tmp_path / "m.json").write_text('{"audio_filepath": "a.wav"}\n' + line)
