@@ -44,7 +44,8 @@ class Recording:
     @property
     def name(self) -> str:
         """The path, with that inside the tar behind it."""
-        return os.fspath(self.path) if self.member is None else os.path.join(self.path, self.member.name)
+        path = os.fspath(self.path)  # an absolute name inside the tar would replace it in os.path.join
+        return path if self.member is None else os.path.join(path, self.member.name.lstrip("/"))
 
     def wave(self, sample_rate: int, longest: float | None = None) -> np.ndarray:
         """(samples,) int16 at `sample_rate`, channels averaged.
@@ -80,8 +81,8 @@ def read_manifest(path: PathLike, target: str | None = None) -> list[Recording]:
     """The recordings of a manifest in NeMo's format: a JSON object for each line.
 
     Args:
-        path: the manifest, UTF-8 with or without a byte order mark. Of each line are used `audio_filepath` (relative to the manifest's folder, or absolute),
-            `offset` and `duration` in seconds where there are any, and the target.
+        path: the manifest, UTF-8 with or without a byte order mark. Of each line are used `audio_filepath` (relative to
+            the manifest's folder, or absolute), `offset` and `duration` in seconds where there are any, and the target.
         target: the key of the target, such as "text" or "label"; None: there is none.
 
     Raises:
@@ -117,8 +118,9 @@ def read_manifest(path: PathLike, target: str | None = None) -> list[Recording]:
 def read_shards(paths: Iterable[PathLike], target: str | None = "cls") -> list[Recording]:
     """The recordings in WebDataset shards on disk, found by reading the headers of the tars once.
 
-    Files of a shard with the same path up to the first dot of their name are one sample. Compressed shards, and
-    shards that are not files, are for the library webdataset itself.
+    Files of a shard with the same path up to the first dot of their name are one sample. Hidden files, such as the "._"
+    ones that macOS adds, are no part of any, and what has neither audio nor target, such as a README, is none.
+    Compressed shards, and shards that are not files, are for the library webdataset itself.
 
     Args:
         paths: the uncompressed tars.
@@ -126,31 +128,50 @@ def read_shards(paths: Iterable[PathLike], target: str | None = "cls") -> list[R
             None: there is none.
 
     Raises:
-        ValueError: a file is not an uncompressed tar, or a sample has no audio (wav, flac, ogg, opus, mp3) or target.
+        TypeError: paths is a single one.
+        ValueError: a file is not an uncompressed tar, or cut short; a sample has no audio (wav, flac, ogg, opus, mp3)
+            or no target, or has a file twice.
         OSError: a file cannot be read.
     """
+    if isinstance(paths, (str, os.PathLike)):
+        raise TypeError(f"paths must be a list of tars, got one: read_shards([{os.fspath(paths)!r}])")
     return [recording for path in paths for recording in _shard(path, target)]
 
 
 def _shard(path: PathLike, target: str | None) -> Iterator[Recording]:
-    samples: dict[str, dict[str, tarfile.TarInfo]] = {}
+    shard = os.fspath(path)
     try:
-        with tarfile.open(path, "r:") as tar:
-            for info in tar:
-                if info.isreg():
-                    folder, name = os.path.split(info.name)
-                    stem, _, extension = name.partition(".")
-                    samples.setdefault(os.path.join(folder, stem), {})[extension.lower()] = info
+        with open(path, "rb") as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
+            samples = _samples(shard, tar)
+            # tarfile takes whatever is no header for the end, which is a block of zeros.
+            stream.seek(tar.offset)
+            if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise ValueError(f"{shard}: cut short or damaged after {tar.offset} bytes")
             for key, files in samples.items():
                 audio = next((files[extension] for extension in AUDIO if extension in files), None)
+                if audio is None and target not in files:
+                    continue
                 if audio is None:
-                    raise ValueError(f"{os.fspath(path)}: {key} has no audio ({', '.join(AUDIO)})")
+                    raise ValueError(f"{shard}: {key} has no audio ({', '.join(AUDIO)})")
                 if target is not None and target not in files:
-                    raise ValueError(f"{os.fspath(path)}: {key} has no {target}")
+                    raise ValueError(f"{shard}: {key} has no {target}")
                 meaning = None if target is None else _target(path, tar, files[target], target)
                 yield Recording(path, meaning, member=Member(audio.name, audio.offset_data, audio.size))
     except tarfile.TarError as error:
-        raise ValueError(f"{os.fspath(path)}: not an uncompressed tar, or damaged ({error})") from None
+        raise ValueError(f"{shard}: not an uncompressed tar, or damaged ({error})") from None
+
+
+def _samples(shard: str, tar: tarfile.TarFile) -> dict[str, dict[str, tarfile.TarInfo]]:
+    """The files of each sample by their extensions."""
+    samples: dict[str, dict[str, tarfile.TarInfo]] = {}
+    for info in tar:
+        folder, name = os.path.split(info.name)
+        if info.isreg() and not name.startswith("."):
+            stem, _, extension = name.partition(".")
+            key = os.path.join(folder, stem)
+            if samples.setdefault(key, {}).setdefault(extension.lower(), info) is not info:
+                raise ValueError(f"{shard}: {key} has two files .{extension.lower()}")
+    return samples
 
 
 def _target(path: PathLike, tar: tarfile.TarFile, info: tarfile.TarInfo, extension: str) -> Any:

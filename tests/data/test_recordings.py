@@ -108,6 +108,54 @@ def test_a_shard_that_cannot_be_searched_is_named(tmp_path):
         read_shards([packed])
 
 
+def test_what_is_no_part_of_a_sample_is_passed_over(tmp_path):
+    files = {
+        "README.md": b"read",
+        "LICENSE": b"",
+        "x/._a.wav": b"\0\5",
+        ".DS_Store": b"",
+        "x/a.wav": coded(ramp(9), "WAV"),
+    }
+    path = tar(tmp_path / "s.tar", {**files, "x/._a.cls": b"\0", "x/a.cls": b"1"})
+    assert [(r.name, r.target) for r in read_shards([path])] == [(str(path / "x" / "a.wav"), 1)]
+    assert len(read_shards([path], target=None)) == 1
+
+
+def test_two_files_of_one_name_are_refused(tmp_path):
+    with tarfile.open(tmp_path / "s.tar", "w") as archive:
+        for name in ("a.cls", "a.wav", "a.wav"):
+            archive.addfile(tarfile.TarInfo(name), io.BytesIO())
+    with pytest.raises(ValueError, match=r"s\.tar: a has two files \.wav"):
+        read_shards([tmp_path / "s.tar"])
+
+
+def test_a_tar_that_is_cut_short_anywhere_is_refused(tmp_path):
+    path = tar(tmp_path / "s.tar", {"a.wav": b"x" * 700, "a.cls": b"1", "b.wav": b"y" * 600, "b.cls": b"2"})
+    whole, end = path.read_bytes(), 5120  # four headers, six blocks of content
+    for size in (0, 100, 512, 1000, *range(1536, end + 1, 512), 2100, 2560 + 511, end + 511):
+        path.write_bytes(whole[:size])
+        with pytest.raises(
+            ValueError, match=r"s\.tar: (not an uncompressed tar, or damaged|cut short or damaged after)"
+        ):
+            read_shards([path])
+    path.write_bytes(whole[: end + 512])
+    assert [recording.target for recording in read_shards([path])] == [1, 2]
+
+
+def test_an_absolute_name_in_a_shard_is_told_with_the_shard(tmp_path):
+    path = tar(tmp_path / "s.tar", {"/data/a.wav": b"no audio at all", "/data/a.cls": b"1"})
+    (recording,) = read_shards([path])
+    assert recording.name == str(path / "data" / "a.wav")
+    with pytest.raises(AudioError, match=r"s\.tar.data.a\.wav: cannot be read as audio"):
+        recording.wave(16000)
+
+
+def test_a_single_shard_is_not_taken_for_a_list(tmp_path):
+    for path in (tmp_path / "s.tar", "s.tar"):
+        with pytest.raises(TypeError, match=r"paths must be a list of tars, got one: read_shards\(\["):
+            read_shards(path)
+
+
 def test_a_broken_member_is_named_with_its_shard(tmp_path):
     whole = coded(ramp(900), "WAV")
     files = {"cut.wav": whole[:-400], "no.wav": b"no audio at all", "empty.wav": b"", "whole.wav": whole}
