@@ -1,7 +1,7 @@
 """The record of one mixing step: everything that was random about it, ready to be applied to any aligned tensor."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -138,7 +138,7 @@ class MixPlan(MixedTargets):
     size: Size
     layout: str
     lengths: Tensor | None = None
-    drawn: Tensor | None = None
+    drawn: Tensor | None = field(default=None, metadata={"on_host": True})
     mixed_rows: Tensor | None = None
 
     @property

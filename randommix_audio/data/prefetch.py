@@ -1,10 +1,13 @@
 """Batches on their way to the device, copied and turned into features while the model is busy with those before."""
 
+import copy
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from pathlib import PurePath
 from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,9 +23,10 @@ class Prefetch(Generic[T]):
     batch too early. Elsewhere a batch is copied and transformed when it is asked for: all cores work for the model
     already, and decoding ahead is done by the loader's workers.
 
-    Batches may be tensors, dataclasses, tuples, lists and mappings, nested as they like; what else is inside is left
-    as it is. The transform runs under `torch.no_grad()`: what is trained belongs into the model. What it draws should
-    come from a generator of its own, because it runs ahead of the model's step.
+    Batches may be tensors, dataclasses (a `MixPlan` is one), tuples, lists and mappings, nested as they like, and keep
+    their types; what else is inside, such as numpy arrays, is left as it is. The transform runs under
+    `torch.no_grad()`: what is trained belongs into the model. What it draws should come from a generator of its own,
+    because it runs ahead of the model's step.
 
     Args:
         batches: any iterable, such as `StreamLoader.epoch(3)`, `BankLoader.epoch(3)` or a DataLoader.
@@ -95,16 +99,22 @@ def _first(waiting: deque[tuple[Any, Any]], side: Side) -> Any:
     return made
 
 
+_STREAMS: dict[torch.device, torch.cuda.Stream] = {}
+
+
 class CudaSide:
-    """A CUDA stream beside the one that is current.
+    """A CUDA stream beside the one that is current: the same one each time, because memory is kept for each stream.
 
     Args:
         device: a CUDA device.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.stream = torch.cuda.Stream(device)
+        if device.type == "cuda" and device.index is None:
+            device = torch.device("cuda", torch.cuda.current_device())
+        if device not in _STREAMS:
+            _STREAMS[device] = torch.cuda.Stream(device)
+        self.device, self.stream = device, _STREAMS[device]
         # What the transform reads (filter banks) may still be on its way.
         self.stream.wait_stream(torch.cuda.current_stream(device))
 
@@ -131,18 +141,24 @@ class CudaSide:
 
 
 def moved(batch: Any, move: Callable[[Tensor], Tensor]) -> Any:
-    """The same structure with `move` applied to every tensor."""
+    """The same structure with `move` applied to every tensor, but those that a dataclass marks as `on_host`."""
     if isinstance(batch, Tensor):
         return move(batch)
     if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
-        names = [field.name for field in dataclasses.fields(batch) if field.init]
-        return dataclasses.replace(batch, **{name: moved(getattr(batch, name), move) for name in names})
-    if isinstance(batch, dict):
-        return {key: moved(value, move) for key, value in batch.items()}
+        there = [field for field in dataclasses.fields(batch) if field.init and not field.metadata.get("on_host")]
+        changes = {field.name: moved(getattr(batch, field.name), move) for field in there}
+        return dataclasses.replace(batch, **changes)
+    if isinstance(batch, Mapping):
+        values = {key: moved(value, move) for key, value in batch.items()}
+        if not isinstance(batch, MutableMapping):
+            return type(batch)(values)  # type: ignore[call-arg]
+        batch = copy.copy(batch)  # with what its type knows besides, such as a default
+        batch.update(values)
+        return batch
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
         return type(batch)(*(moved(value, move) for value in batch))
     if isinstance(batch, (list, tuple)):
-        return type(batch)(moved(value, move) for value in batch)
+        return type(batch)([moved(value, move) for value in batch])
     return batch
 
 
@@ -155,15 +171,19 @@ def tensors(made: Any) -> Iterator[Tensor]:
     if isinstance(made, Tensor):
         yield made
     elif dataclasses.is_dataclass(made) and not isinstance(made, type):
-        yield from tensors(vars(made))
-    elif isinstance(made, dict):
+        fields = {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
+        yield from tensors({**getattr(made, "__dict__", {}), **fields})
+    elif isinstance(made, Mapping):
         for value in made.values():
             yield from tensors(value)
     elif isinstance(made, (list, tuple)):
         for value in made:
             yield from tensors(value)
-    elif not isinstance(made, (str, bytes, int, float, complex, type(None), torch.device, torch.dtype)):
+    elif not (isinstance(made, _PLAIN) or (isinstance(made, np.ndarray) and made.dtype != object)):
         raise TypeError(f"transform gives a {type(made).__name__}, whose tensors cannot be found: use a dataclass")
+
+
+_PLAIN = (str, bytes, int, float, complex, type(None), PurePath, np.generic, torch.device, torch.dtype)
 
 
 def _unchanged(batch: Any) -> Any:

@@ -2,18 +2,21 @@
 
 import gc
 import weakref
-from collections import namedtuple
+from collections import OrderedDict, UserDict, defaultdict, namedtuple
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import randommix_audio as rma
-from randommix_audio.data import Prefetch
-from randommix_audio.data.prefetch import CudaSide, run_ahead, tensors
+from randommix_audio.data import Prefetch, prefetch
+from randommix_audio.data.prefetch import CudaSide, moved, run_ahead, tensors
 
 
 class Diary:
@@ -36,6 +39,11 @@ class Pair:
     name: str
 
 
+@dataclass(slots=True)
+class Slotted:
+    wave: Tensor
+
+
 Both = namedtuple("Both", "x y")
 
 
@@ -45,6 +53,38 @@ def test_batches_of_any_structure_arrive_on_the_device(device):
     pair, mapping, both, single = Prefetch(batches, device)
     assert {x.device.type for x in (pair.wave, mapping["x"][0], both.x, single[0])} == {device}
     assert (pair.name, mapping["n"], both.y, type(both)) == ("a", 1, None, Both)
+
+
+@pytest.mark.parametrize("kind", [dict, OrderedDict, UserDict, MappingProxyType, lambda x: defaultdict(list, x)])
+def test_mappings_of_any_type_are_moved_and_keep_it(kind):
+    batch = kind({"x": torch.ones(2), "y": [torch.ones(1)], "name": "a"})
+    (there,) = Prefetch([batch], "meta")
+    assert type(there) is type(batch)
+    assert {there["x"].device.type, there["y"][0].device.type} == {"meta"}
+    assert batch["x"].device.type == "cpu"
+    assert there["name"] == "a"
+    assert len(list(tensors(there))) == 2
+    if isinstance(batch, defaultdict):
+        assert there["none"] == []
+
+
+def test_arrays_and_slots_are_understood():
+    batch = (Slotted(torch.ones(2)), np.ones(3), np.float32(1), Path("a"), torch.Size([2]))
+    (there,) = Prefetch([batch], "meta")
+    assert there[0].wave.device.type == "meta"
+    assert there[1] is batch[1]
+    assert list(tensors(there)) == [there[0].wave]
+    with pytest.raises(TypeError, match="transform gives a ndarray"):
+        list(tensors(np.array([torch.ones(1), None], dtype=object)))
+
+
+def test_a_plan_arrives_as_its_own_method_would_bring_it():
+    x = torch.randn(4, 5, 7)
+    plan = rma.RandomMix(per="row").plan(x, lengths=torch.tensor([7, 3, 5, 7]))
+    there, expected = moved(plan, lambda tensor: tensor.to("meta")), plan.to("meta")
+    assert [t.device for t in tensors(there)] == [t.device for t in tensors(expected)]
+    assert there.sources.device.type == "meta"
+    assert there.method == plan.method  # drawn on the host, and still there
 
 
 def test_the_transform_runs_without_gradients_once_for_each_batch_in_order():
@@ -121,7 +161,9 @@ class FakeCuda:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.lines: list[str] = []
         self.now = "model"
-        patch.setattr(torch.cuda, "Stream", lambda device: self.stream("side"))
+        self.made = 0
+        patch.setattr(prefetch, "_STREAMS", {})
+        patch.setattr(torch.cuda, "Stream", self.new_stream)
         patch.setattr(torch.cuda, "current_stream", lambda device: self.stream("model"))
         patch.setattr(torch.cuda, "stream", self.inside)
         patch.setattr(Tensor, "is_pinned", lambda x: False)
@@ -132,6 +174,10 @@ class FakeCuda:
     def note(self, line: str, x: Any = None) -> Any:
         self.lines.append(line)
         return x
+
+    def new_stream(self, device: torch.device) -> Any:
+        self.made += 1
+        return self.stream("side")
 
     def stream(self, name: str) -> Any:
         class Stream:
@@ -165,6 +211,14 @@ def test_on_cuda_copy_and_transform_run_on_a_stream_that_the_model_s_waits_for(m
         "keep for model",
     ]
     assert cuda.now == "model"
+
+
+def test_on_cuda_every_epoch_has_the_same_stream_which_waits_for_what_the_model_s_has_begun(monkeypatch):
+    cuda = FakeCuda(monkeypatch)
+    for _ in range(3):
+        CudaSide(torch.device("cpu"))
+    assert cuda.made == 1
+    assert cuda.lines == ["side waits for model"] * 3
 
 
 def test_on_cuda_a_batch_that_is_on_the_device_already_is_refused(monkeypatch):
