@@ -76,21 +76,34 @@ def run_ahead(batches: Iterable[Any], side: Side, transform: Callable[[Any], Any
     """Give out batches of which the next `ahead` are being prepared.
 
     A batch is asked of the loader when the one before has been given out and the loop comes back for more: the model's
-    step has been queued on the device by then, so that waiting for the loader costs the device nothing.
+    step has been queued on the device by then, so that waiting for the loader costs the device nothing. An error of
+    the loader or the transform comes when the batches before it have been given out, as it would without `ahead`.
     """
     waiting: deque[tuple[Any, Any]] = deque()
     arriving = iter(batches)
+    failed: Exception | None = None
     try:
-        for batch in arriving:
-            waiting.append(side.prepare(batch, transform))
+        while True:
+            try:
+                if (batch := next(arriving, _END)) is _END:
+                    break
+                waiting.append(side.prepare(batch, transform))
+            except Exception as error:
+                failed = error
+                break
             del batch
             if len(waiting) == ahead:
                 yield _first(waiting, side)
         while waiting:
             yield _first(waiting, side)
+        if failed is not None:
+            raise failed
     finally:
         waiting.clear()
-        del arriving
+        del arriving, failed  # the error knows this frame
+
+
+_END = object()
 
 
 def _first(waiting: deque[tuple[Any, Any]], side: Side) -> Any:

@@ -155,6 +155,32 @@ def test_an_error_of_the_loader_comes_through_and_leaving_early_ends_the_loader(
     assert ended == [True] * 4
 
 
+@pytest.mark.parametrize("ahead", [1, 2, 3, 9])
+@pytest.mark.parametrize("guilty", ["loader", "transform"])
+def test_an_error_comes_after_the_batches_before_it(ahead, guilty):
+    def batches() -> Any:
+        yield from range(4)
+        if guilty == "loader":
+            raise OSError("the disk is gone")
+        yield 4
+
+    def transform(batch: int) -> int:
+        if batch == 4:
+            raise OSError("the disk is gone")
+        return batch
+
+    seen = []
+    arriving = run_ahead(batches(), Diary(), transform, ahead)
+    with pytest.raises(OSError, match="the disk is gone"):
+        seen.extend(arriving)
+    for batch in run_ahead(batches(), Diary(), transform, ahead):
+        seen.append(batch)
+        if batch == 3:
+            break
+    assert seen == [0, 1, 2, 3] * 2
+    assert list(arriving) == []
+
+
 class FakeCuda:
     """Streams that write down what waits for what; copies stay on the CPU."""
 
