@@ -1,5 +1,7 @@
 """Batches of corpora that are too large for a bank: decoded in workers, the same ones for a seed and an epoch."""
 
+import os
+import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -147,7 +149,7 @@ class StreamLoader:
             raise ValueError("fixed needs seconds: how long all batches are")
         if not recordings:
             raise ValueError("recordings must not be empty")
-        self.dataset = WaveDataset(recordings, sample_rate, seconds)
+        self.dataset = WaveDataset(_Packed(recordings) if workers else recordings, sample_rate, seconds)
         self.batch_size, self.seed, self.shuffle, self.drop_last = batch_size, seed, shuffle, drop_last
         self.rank, self.world_size = rank, world_size
         self.pool, self._groups = pool, None if pool is None else _groups(recordings)
@@ -213,6 +215,27 @@ class StreamLoader:
                 yield batch
         finally:
             del arriving  # ends the workers now, where an exception would keep it alive
+
+
+class _Packed(Sequence[Recording]):
+    """Recordings as one piece of memory. A worker that counts references to objects copies the pages they lie in.
+
+    Paths become str: the parts of a Path are interned, so that one made in a worker refers to those of the loader's.
+    """
+
+    def __init__(self, recordings: Sequence[Recording]) -> None:
+        named = (replace(recording, path=os.fspath(recording.path)) for recording in recordings)
+        rows = [pickle.dumps(recording, pickle.HIGHEST_PROTOCOL) for recording in named]
+        self._content, self._ends = b"".join(rows), np.cumsum([0, *map(len, rows)])
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[at] for at in range(len(self))[index]]
+        at = range(len(self))[index]
+        return pickle.loads(self._content[self._ends[at] : self._ends[at + 1]])
 
 
 class _Batches(Dataset):

@@ -1,7 +1,9 @@
 """Batches of files that are decoded as they come: the same for a seed, and nothing left behind."""
 
 import multiprocessing
+import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +56,16 @@ def test_the_same_batches_whatever_the_number_of_workers(recordings):
     alone = list(StreamLoader(recordings, 4, seed=3).epoch(5))
     for workers in (1, 2):
         same(alone, list(StreamLoader(recordings, 4, seed=3, workers=workers).epoch(5)))
+
+
+def test_workers_are_given_the_recordings_in_one_piece_and_not_as_objects(recordings):
+    held = [sys.getrefcount(recording) for recording in recordings]
+    loader = StreamLoader(tuple(recordings), 4, workers=1)
+    assert [sys.getrefcount(recording) for recording in recordings] == held
+    rows, expected = loader.dataset.recordings, [replace(r, path=str(r.path)) for r in recordings]
+    assert (list(rows), rows[-1], rows[3:5]) == (expected, expected[-1], expected[3:5])
+    with pytest.raises(IndexError):
+        rows[COUNT]
 
 
 def test_a_batch_holds_its_recordings_padded_with_zeros(recordings):
