@@ -1,10 +1,13 @@
-"""What can be wrong with a stored bank or task, told in one line."""
+"""What can be wrong with a stored bank or task, or with an argument, told in one line."""
 
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
+
+import numpy as np
 
 # What the readers of JSON and NPZ raise where a file holds something else, or half of it.
 _DAMAGE = (
@@ -31,6 +34,16 @@ class OtherBankError(BankError):
 
 class UnreadableError(BankError):
     """Clips that cannot be read."""
+
+
+def check_whole(name: str, value: Any, least: int) -> None:
+    """Refuse an argument that is no whole number, or one that is too small.
+
+    Raises:
+        ValueError: it is; names the argument.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from .errors import check_whole
 from .task import Entries
 
 RESIDENT_SHARE = 0.6  # of the free memory of the device
@@ -83,12 +84,13 @@ class BankLoader:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-        if not 0 <= rank < world_size:
+        check_whole("batch_size", batch_size, 1)
+        check_whole("seed", seed, 0)
+        check_whole("workers", workers, 0)
+        check_whole("rank", rank, 0)
+        check_whole("world_size", world_size, 1)
+        if rank >= world_size:
             raise ValueError(f"rank must be 0 to world_size - 1 = {world_size - 1}, not {rank}")
-        if workers < 0:
-            raise ValueError(f"workers must be 0 or more, not {workers}")
         if resident not in (True, False, "auto"):
             raise ValueError(f"resident must be True, False or 'auto', not {resident!r}")
         self.entries, self.batch_size, self.seed = entries, batch_size, seed

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .bank import row_length
-from .errors import BankError
-from .reading import AudioError
+from .errors import BankError, check_whole
+from .reading import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioError
 from .recordings import Recording
 
 
@@ -71,10 +71,12 @@ class WaveDataset(Dataset):
         seconds: longer recordings lose their end; None reads them whole.
 
     Raises:
-        ValueError: seconds give no sample.
+        ValueError: the sample rate is outside 1 kHz to 768 kHz, or seconds give no sample.
     """
 
     def __init__(self, recordings: Sequence[Recording], sample_rate: int = 16000, seconds: float | None = None) -> None:
+        if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
+            raise ValueError(f"sample_rate must be {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz, not {sample_rate}")
         self.recordings, self.sample_rate, self.seconds = recordings, sample_rate, seconds
         try:
             self.samples = None if seconds is None else row_length(seconds, sample_rate)
@@ -138,16 +140,20 @@ class StreamLoader:
         world_size: int = 1,
         pin_memory: bool = False,
     ) -> None:
-        for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0), ("ahead", ahead, 1)):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, not {value}")
-        if pool is not None and pool < 1:
-            raise ValueError(f"pool must be at least 1, or None, not {pool}")
-        if not 0 <= rank < world_size:
+        check_whole("batch_size", batch_size, 1)
+        check_whole("seed", seed, 0)
+        check_whole("workers", workers, 0)
+        check_whole("ahead", ahead, 1)
+        check_whole("pool", 1 if pool is None else pool, 1)
+        check_whole("rank", rank, 0)
+        check_whole("world_size", world_size, 1)
+        if rank >= world_size:
             raise ValueError(f"rank must be 0 to world_size - 1 = {world_size - 1}, not {rank}")
         if fixed and seconds is None:
             raise ValueError("fixed needs seconds: how long all batches are")
-        if not recordings:
+        if isinstance(recordings, str) or not hasattr(recordings, "__getitem__"):
+            raise ValueError(f"recordings must be a list, as read_manifest gives, not {type(recordings).__name__}")
+        if not len(recordings):
             raise ValueError("recordings must not be empty")
         self.dataset = WaveDataset(_Packed(recordings) if workers else recordings, sample_rate, seconds)
         self.batch_size, self.seed, self.shuffle, self.drop_last = batch_size, seed, shuffle, drop_last
@@ -165,7 +171,12 @@ class StreamLoader:
         return len(self.rows(0))
 
     def order(self, epoch: int) -> np.ndarray:
-        """(N,) all recordings, of all ranks together, in the order of an epoch."""
+        """(N,) all recordings, of all ranks together, in the order of an epoch.
+
+        Raises:
+            ValueError: epoch is negative.
+        """
+        check_whole("epoch", epoch, 0)
         count = len(self.dataset)
         if not self.shuffle:
             return np.arange(count)
@@ -192,10 +203,9 @@ class StreamLoader:
 
         Raises:
             AudioError: a file cannot be read; names it.
-            ValueError: start is negative.
+            ValueError: epoch or start is negative.
         """
-        if start < 0:
-            raise ValueError(f"start must be 0 or more, not {start}")
+        check_whole("start", start, 0)
         return self._read(self.rows(epoch)[start:])
 
     def _read(self, rows: list[np.ndarray]) -> Iterator[WaveBatch]:

@@ -119,7 +119,9 @@ def test_an_epoch_left_early_does_not_leak_into_the_next(entries):
         list(left)
 
 
-@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"rank": 2}, {"workers": -1}, {"resident": "yes"}])
+@pytest.mark.parametrize(
+    "wrong", [{"batch_size": 0}, {"seed": -1}, {"rank": 2}, {"world_size": 0}, {"workers": -1}, {"resident": "yes"}]
+)
 def test_a_senseless_argument_is_named(entries, wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         BankLoader(entries, **wrong)

@@ -113,8 +113,9 @@ def test_going_on_at_a_batch_gives_the_rest_and_reads_nothing_before_it(recordin
     gone = [Recording(tmp_path / "gone.wav") if i in np.concatenate(rows[:4]) else r for i, r in enumerate(recordings)]
     same(whole[4:], list(StreamLoader(gone, 4, seed=2).epoch(1, start=4)))
     assert list(StreamLoader(gone, 4).epoch(1, start=99)) == []
-    with pytest.raises(ValueError, match="start must be 0 or more, not -1"):
-        StreamLoader(gone, 4).epoch(1, start=-1)
+    for wrong in ({"start": -1}, {"epoch": -1}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be a whole number of at least 0, not -1"):
+            StreamLoader(gone, 4).epoch(**{"epoch": 1, **wrong})
 
 
 @pytest.mark.parametrize("drop", [False, True])
@@ -235,14 +236,29 @@ def test_files_become_mixed_features_and_a_loss(tmp_path):
 @pytest.mark.parametrize(
     "wrong, said",
     [
-        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
-        ({"workers": -1}, "workers must be at least 0"),
-        ({"ahead": 0}, "ahead must be at least 1"),
-        ({"pool": 0}, "pool must be at least 1"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, not 0"),
+        ({"batch_size": 2.5}, r"batch_size must be a whole number of at least 1, not 2\.5"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, not -1"),
+        ({"seed": None}, "seed must be a whole number of at least 0, not None"),
+        ({"workers": -1}, "workers must be a whole number of at least 0"),
+        ({"ahead": 0}, "ahead must be a whole number of at least 1"),
+        ({"pool": 0}, "pool must be a whole number of at least 1"),
+        ({"rank": -1}, "rank must be a whole number of at least 0"),
         ({"rank": 2, "world_size": 2}, "rank must be 0 to world_size - 1 = 1"),
+        ({"world_size": 0}, "world_size must be a whole number of at least 1, not 0"),
+        ({"sample_rate": 0}, "sample_rate must be 1000 to 768000 Hz, not 0"),
+        ({"sample_rate": 16, "seconds": 1.0}, "sample_rate must be 1000 to 768000 Hz, not 16"),
         ({"fixed": True}, "fixed needs seconds"),
         ({"seconds": 0.0}, "at least one sample"),
+        ({"seconds": -1.0}, "seconds must give at least one sample, not -1"),
+        ({"seconds": float("nan")}, "seconds must give at least one sample, not nan"),
         ({"recordings": []}, "recordings must not be empty"),
+        ({"recordings": "train.json"}, "recordings must be a list, as read_manifest gives, not str"),
+        (
+            {"recordings": Path("train.json")},
+            "recordings must be a list, as read_manifest gives, not (Posix|Windows)Path",
+        ),
+        ({"recordings": iter([])}, "recordings must be a list"),
     ],
 )
 def test_a_wrong_argument_is_named(recordings, wrong, said):
