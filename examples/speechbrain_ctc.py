@@ -3,7 +3,6 @@
 import speechbrain
 import torch
 from hyperpyyaml import load_hyperpyyaml
-from speechbrain.dataio.batch import PaddedBatch
 
 from randommix_audio.integrations.speechbrain import ctc_loss
 
@@ -36,5 +35,6 @@ if __name__ == "__main__":
     hparams = load_hyperpyyaml(HPARAMS)
     brain = Recogniser(hparams["modules"], lambda weights: torch.optim.Adam(weights, 1e-3), hparams)
     rows = [{"wav": torch.randn(8000 + 1000 * n) / 10, "tokens": torch.arange(3, 5 + n)} for n in range(4)]
-    brain.fit(range(2), rows, train_loader_kwargs={"batch_size": 2, "collate_fn": PaddedBatch})
-    print(f"loss {brain.avg_train_loss:.3f}")
+    options = {"batch_size": 2, "collate_fn": speechbrain.dataio.batch.PaddedBatch}
+    brain.fit(range(2), rows, train_loader_kwargs=options)
+    print(f"loss {brain.evaluate(rows, test_loader_kwargs=options):.3f}")
