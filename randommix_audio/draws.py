@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from randommix_audio.transfer import to_device
+
 
 def step_generator(seed: int, step: int, rank: int = 0, device: torch.device | str = "cpu") -> Generator:
     """A generator that depends on (seed, step, rank) alone, so that a run can be resumed or distributed exactly.
@@ -151,9 +153,7 @@ class Draws:
     def _moved(self, drawn: Tensor) -> Tensor:
         if drawn.device == self.device or drawn.device.type == self.device.type != "cuda":
             return drawn
-        if self.device.type == "cuda" and drawn.device.type == "cpu":
-            drawn = drawn.pin_memory()  # a copy from pageable memory would block
-        return drawn.to(self.device, non_blocking=True)
+        return to_device(drawn, self.device)
 
 
 def random_integer(uniform: Tensor, count: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from randommix_audio.transfer import to_device
+
 from .errors import check_whole
 from .task import Entries
 
@@ -241,21 +243,15 @@ class _ResidentRows:
         self.host_noisy = (~spoken) & (entries.noise_offset >= 0)
 
     def gather(self, rows: torch.Tensor) -> Batch:
-        at = _to_device(rows, self.device)
+        at = to_device(rows, self.device)
         wave = self.wave[self.place[at]] * self.spoken[at, None]
         if self.noise is not None:
             noisy = torch.nonzero(self.host_noisy[rows]).flatten()
             if len(noisy):
-                here = _to_device(noisy, self.device)
+                here = to_device(noisy, self.device)
                 which = at[here]
                 wave[here] = _background(self.noise, self.offset[which], self.gain[which], wave.shape[1])
         return Batch(wave, self.lengths[at], self.target[at], self.silence[at], at)
-
-
-def _to_device(index: torch.Tensor, device: torch.device) -> torch.Tensor:
-    if device.type == "cuda":
-        return index.pin_memory().to(device, non_blocking=True)
-    return index.to(device)
 
 
 def _background(noise: torch.Tensor, offset: torch.Tensor, gain: torch.Tensor, samples: int) -> torch.Tensor:

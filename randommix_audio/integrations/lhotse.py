@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from randommix_audio.integrations._batches import require_layout
 from randommix_audio.mixers import Mixer
+from randommix_audio.transfer import to_device
 
 
 def mix_k2_batch(batch: dict[str, Any], mixer: Mixer, generator: Generator | None = None) -> dict[str, Any]:
@@ -21,7 +22,7 @@ def mix_k2_batch(batch: dict[str, Any], mixer: Mixer, generator: Generator | Non
 
     Args:
         batch: "inputs", (B, T, F) features or (B, T) audio, and "supervisions" with one supervision for each cut, in
-            the order of the cuts. Move "inputs" to the device first.
+            the order of the cuts. Move "inputs" to the device first; what else goes there is not waited for.
         mixer: With layout="BTF" for features. Its `fill` should be lhotse's padding, `lhotse.utils.LOG_EPSILON`. These
             batches are sorted by duration, so that pairing="neighbour" mixes rows of nearly equal length.
         generator: See `Mixer.plan`.
@@ -41,7 +42,7 @@ def mix_k2_batch(batch: dict[str, Any], mixer: Mixer, generator: Generator | Non
     _require_one_supervision_each(supervisions, start, inputs.shape[0])
     lengths = supervisions[number]
     mixed, plan = mixer(inputs, lengths=lengths, generator=generator)
-    moved = {name: supervisions[name].to(inputs.device) for name in ("sequence_idx", start)}
+    moved = {name: to_device(supervisions[name], inputs.device) for name in ("sequence_idx", start)}
     supervisions = {**supervisions, **moved, number: plan.lengths.to(lengths.dtype)}
     return {**batch, "inputs": mixed, "supervisions": supervisions, "mix": plan}
 
@@ -57,14 +58,19 @@ def pad_tokens(tokens: Sequence[Sequence[int]], device: torch.device | str = "cp
         (B, U) long, padded with 0, and (B,) long lengths.
     """
     rows = [torch.tensor(row, dtype=torch.long) for row in tokens]
-    return pad_sequence(rows, batch_first=True).to(device), torch.tensor([len(row) for row in rows]).to(device)
+    padded, lengths = pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows])
+    return to_device(padded, device), to_device(lengths, device)
 
 
 def _require_one_supervision_each(supervisions: dict[str, Any], start: str, rows: int) -> None:
     index, first = supervisions["sequence_idx"], supervisions[start]
     if index.shape != (rows,):
         raise ValueError(f"each cut needs one supervision: got {index.shape[0]} supervisions of {rows} cuts")
-    if index.device.type == "cpu" and (not torch.equal(index.long(), torch.arange(rows)) or first.any()):
+    if (
+        type(index) is Tensor
+        and index.device.type == "cpu"
+        and (not torch.equal(index.long(), torch.arange(rows)) or first.any())
+    ):
         raise ValueError(
             f"each cut needs one supervision that begins with the cut: got sequence_idx {index.tolist()}, {start} "
             f"{first.tolist()}; use cuts.trim_to_supervisions()"

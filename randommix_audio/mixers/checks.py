@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from randommix_audio.layout import resolve_layout, to_bcft
+from randommix_audio.transfer import to_device
 
 Schedule = float | Sequence[Sequence[float]]
 
@@ -39,7 +40,7 @@ def check_lengths(lengths: Tensor | None, batch: int, time: int, device: torch.d
         raise ValueError(f"lengths must have shape ({batch},), got {tuple(lengths.shape)}")
     if type(lengths) is Tensor and lengths.device.type == "cpu" and ((lengths < 0) | (lengths > time)).any():
         raise ValueError(f"lengths must lie in [0, {time}] frames, got {lengths.min()} to {lengths.max()}")
-    return _moved(lengths, device).long().clamp(0, time)
+    return to_device(lengths, device).long().clamp(0, time)
 
 
 def check_rows(rows: Tensor | None, batch: int, device: torch.device) -> Tensor | None:
@@ -55,12 +56,7 @@ def check_rows(rows: Tensor | None, batch: int, device: torch.device) -> Tensor 
         raise TypeError(f"rows must be a bool tensor, got {rows.dtype if isinstance(rows, Tensor) else rows!r}")
     if rows.shape != (batch,):
         raise ValueError(f"rows must have shape ({batch},), got {tuple(rows.shape)}")
-    return _moved(rows, device)
-
-
-def _moved(values: Tensor, device: torch.device) -> Tensor:
-    """Values on the device: a copy to the CPU must be waited for, one to an accelerator must not."""
-    return values.to(device, non_blocking=device.type != "cpu")
+    return to_device(rows, device)
 
 
 def read_schedule(p: Schedule) -> list[tuple[float, float]]:

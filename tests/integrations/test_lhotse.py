@@ -13,7 +13,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 import randommix_audio as rma
+from randommix_audio import draws
 from randommix_audio.integrations.lhotse import mix_k2_batch, pad_tokens
+from tests.devices import pretended_cuda
 from tests.integrations import an4
 
 
@@ -48,6 +50,17 @@ def test_a_mixed_batch_is_a_batch_of_the_same_kind_with_a_plan():
     assert mixed["supervisions"]["text"] == ["0", "1", "2", "3"]
     for row, valid in enumerate(frames.tolist()):
         assert (mixed["inputs"][row, :valid] > LOG_EPSILON).all()
+
+
+def test_nothing_waits_for_the_device(monkeypatch):
+    monkeypatch.setattr(draws, "host_uniforms", lambda generator, count: [0.5] * count)
+    with pretended_cuda():
+        batch = batch_of([30, 21, 20, 9])
+        batch["inputs"] = torch.randn(4, 30, 8, device="cuda")
+        mixed = mix_k2_batch(batch, mixer_of(per="row", p=0.5))
+        target = pad_tokens([[1, 2, 3], [4], [2, 2], [1]], "cuda")
+        there = [mixed["supervisions"][name] for name in ("sequence_idx", "start_frame", "num_frames")]
+        assert {tensor.device.type for tensor in (*target, *there)} == {"cuda"}
 
 
 def test_neighbours_of_a_sorted_batch_have_nearly_its_lengths():

@@ -160,14 +160,14 @@ def test_a_method_generator_that_would_have_to_be_waited_for_is_refused():
 @pytest.mark.parametrize("per", ["batch", "row"])
 @pytest.mark.parametrize("variant", ["default", "official"])
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("lengths", [False, True])
+@pytest.mark.parametrize("lengths", [None, "cpu", "cuda"])
 def test_plan_and_apply_never_wait_for_the_device(name, per, variant, lengths, monkeypatch):
     monkeypatch.setattr(draws, "host_uniforms", lambda generator, count: [(k % 7) / 7 for k in range(count)])
     options = {"variant": variant} if name in WITH_OFFICIAL_VARIANT else {}
     mixer = rma.build(name, per=per, p=0.7, **options)
     with pretended_cuda():
         x = torch.randn(9, 1, 20, 50, device="cuda")
-        valid = torch.randint(0, 51, (9,), device="cuda") if lengths else None
+        valid = torch.randint(0, 51, (9,), device=lengths) if lengths else None
         for pairing in ("permutation", "derangement", "neighbour"):
             mixer.pairing = pairing
             mixer(x, lengths=valid)
