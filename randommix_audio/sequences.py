@@ -251,7 +251,7 @@ def transducer_loss(
         inputs, lengths = some
         wanted, symbols = transcripts.of(source, k)
         # torchaudio refuses what is longer than its longest row, and the rows that are mixed need not hold that one.
-        frames, longest = torch.stack([lengths.max(), symbols.max()]).tolist()
+        frames, longest = int(lengths.max()), int(symbols.max())
         wanted = wanted[:, :longest]
         logits = joint(inputs, wanted)[:, :frames].contiguous()
         return measure(logits, wanted.int().contiguous(), lengths.int(), symbols.int(), blank=blank, reduction="none")

@@ -137,6 +137,10 @@ def test_joined_transcripts_survive_the_original_rows_before_them():
     lengths = torch.tensor([2, 1, 3, 3])
     expected = F.ctc_loss(log_probs.transpose(0, 1), wanted, to_frames(lens, 20), lengths, reduction="none")
     torch.testing.assert_close(found, expected)
+    apart = ctc_loss(plan, log_probs, tokens, lens, tokens_lens, 0, reduction="none", separator=4)
+    wanted, lengths = torch.tensor([[1, 2, 0, 0], [3, 0, 0, 0], [1, 2, 4, 3], [3, 4, 1, 2]]), torch.tensor([2, 1, 4, 4])
+    expected = F.ctc_loss(log_probs.transpose(0, 1), wanted, to_frames(lens, 20), lengths, reduction="none")
+    torch.testing.assert_close(apart, expected)
     assert to_frames(lens, wave.shape[1]).tolist() == [100, 50, 150, 150]
 
 
