@@ -56,7 +56,12 @@ def mix_inputs(
 
 
 def mixed_loss(
-    model: nn.Module, inputs: dict[str, Any], labels: Tensor, plan: MixPlan, label_smoothing: float = 0.0
+    model: nn.Module,
+    inputs: dict[str, Any],
+    labels: Tensor,
+    plan: MixPlan,
+    label_smoothing: float = 0.0,
+    separator: int | None = None,
 ) -> tuple[Tensor, Any]:
     """The loss of a model for a mixed batch, a mean (or what the configuration of a CTC model says) over this batch.
 
@@ -70,6 +75,8 @@ def mixed_loss(
         labels: As the model takes them: (B, U) padded with -100, or (B,) classes, or (B, C) float for several classes.
         plan: From `mix_inputs`.
         label_smoothing: For all but CTC.
+        separator: Symbol between joined transcripts with CTC, such as `tokenizer.word_delimiter_token_id`; see
+            `randommix_audio.sequences.ctc_loss`.
 
     Returns:
         The loss, and the model's outputs.
@@ -83,7 +90,7 @@ def mixed_loss(
     if any(base.__name__.endswith("ForCTC") for base in type(inner).__mro__):
         if label_smoothing:
             raise ValueError(f"label smoothing is not for CTC, got {label_smoothing}")
-        return _ctc_loss(model, inputs, labels, plan)
+        return _ctc_loss(model, inputs, labels, plan, separator)
     outputs = model(**inputs)
     if inner.config.num_labels == 1 or inner.config.problem_type == "regression":
         raise ValueError(f"{type(inner).__name__} does regression, for which there is no mixed loss")
@@ -103,20 +110,21 @@ class RandomMixTrainerMixin:
     Args:
         *args: For the Trainer.
         mixer: Any mixer; for transcripts one that keeps both of them audible.
+        separator: See `mixed_loss`.
         **kwargs: For the Trainer.
 
     Raises:
         ValueError: If the Trainer has a `compute_loss_func`, which cannot know of two labels.
     """
 
-    def __init__(self, *args: Any, mixer: Mixer, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, mixer: Mixer, separator: int | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         trainer: Any = self
         if trainer.compute_loss_func is not None:
             raise ValueError("compute_loss_func is given one label for each row: a mixed batch has two; leave it out")
         # Else the Trainer takes the loss for one that is divided by the labels of all accumulated batches.
         trainer.model_accepts_loss_kwargs = False
-        self.mixer = mixer
+        self.mixer, self.separator = mixer, separator
         self._mix_generators = StepGenerator()
 
     def compute_loss(
@@ -132,7 +140,7 @@ class RandomMixTrainerMixin:
         self.mixer.set_progress(min(1.0, step / max(1, trainer.state.max_steps)))
         generator = self._mix_generators.of(args.seed, step, args.process_index)
         inputs, plan = mix_inputs(model, inputs, self.mixer, generator)
-        loss, outputs = mixed_loss(model, inputs, labels, plan, args.label_smoothing_factor)
+        loss, outputs = mixed_loss(model, inputs, labels, plan, args.label_smoothing_factor, self.separator)
         return (loss, outputs) if return_outputs else loss
 
 
@@ -154,7 +162,9 @@ def _layout_of(x: Tensor, config: Any) -> str | None:
     return "BFT" if second else "BTF"
 
 
-def _ctc_loss(model: nn.Module, inputs: dict[str, Any], labels: Tensor, plan: MixPlan) -> tuple[Tensor, Any]:
+def _ctc_loss(
+    model: nn.Module, inputs: dict[str, Any], labels: Tensor, plan: MixPlan, separator: int | None
+) -> tuple[Tensor, Any]:
     inner = unwrapped(model)
     blank = inner.config.pad_token_id
     outputs = model(**inputs)
@@ -167,6 +177,7 @@ def _ctc_loss(model: nn.Module, inputs: dict[str, Any], labels: Tensor, plan: Mi
         inner._get_feat_extract_output_lengths(valid).long(),
         blank=blank,
         reduction=inner.config.ctc_loss_reduction,
+        separator=separator,
     )
     return loss, outputs
 

@@ -150,13 +150,12 @@ def test_joined_waves_are_scored_against_joined_transcripts():
     own, partner = torch.tensor([800, 600, 500]), plan.sources[1]
     assert torch.equal(inputs["attention_mask"].sum(-1), own + own[partner])
     assert inputs["attention_mask"].shape == inputs["input_values"].shape
-    found, _ = mixed_loss(model, inputs, LABELS, plan)
-    said = [
-        torch.cat([row[row >= 0], LABELS[other][LABELS[other] >= 0]])
-        for row, other in zip(LABELS, partner, strict=True)
-    ]
-    joined = torch.nn.utils.rnn.pad_sequence(said, batch_first=True, padding_value=-100)
-    torch.testing.assert_close(found, model(**inputs, labels=joined).loss)
+    spoken = [row[row >= 0] for row in LABELS]
+    for between in ([], [3]):
+        found, _ = mixed_loss(model, inputs, LABELS, plan, separator=next(iter(between), None))
+        said = [torch.cat([spoken[i], LABELS.new_tensor(between), spoken[j]]) for i, j in enumerate(partner)]
+        joined = torch.nn.utils.rnn.pad_sequence(said, batch_first=True, padding_value=-100)
+        torch.testing.assert_close(found, model(**inputs, labels=joined).loss)
 
 
 def test_a_model_inside_peft_is_found():
