@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -156,7 +157,14 @@ class Rendering:
 
         columns = [i for i, column in enumerate(self.table.columns) if column.score != "cost"]
         rows = [row for row in self.table.rows if row is not self.reference and not row.quoted]
-        figure = blank(2.4 + 2.7 * len(columns), 1.5 + 0.3 * len(rows))
+        width = 2.4 + 2.7 * len(columns)
+        paper = "the paper's" + (f" ({self.table.paper_about})" if self.table.paper_about else "")
+        title = (
+            f"Table {self.table.number}, {self.table.corpus}: measured with 95 % interval (dots; dotted: of one seed), "
+            f"{paper} (diamonds)"
+        )
+        title = textwrap.fill(title, round(11 * width))  # characters of this size an inch
+        figure = blank(width, 1.4 + 0.3 * len(rows) + 0.15 * title.count("\n"))
         for place, number in enumerate(columns):
             axes = figure.add_subplot(1, len(columns), place + 1)
             for y, row in enumerate(rows):
@@ -174,11 +182,7 @@ class Rendering:
             axes.set_title(self.title(self.table.columns[number]), fontsize=10)
             axes.set_xlabel(f"points above {self.reference.label} {self.reference.second}".rstrip(" -"), fontsize=8)
             axes.tick_params(labelsize=8)
-        paper = "the paper's" + (f" ({self.table.paper_about})" if self.table.paper_about else "")
-        figure.suptitle(
-            f"Table {self.table.number}, {self.table.corpus}: measured with 95 % interval (dots), {paper} (diamonds)",
-            fontsize=10,
-        )
+        figure.suptitle(title, fontsize=10)
         return figure
 
 
