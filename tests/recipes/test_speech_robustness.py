@@ -10,7 +10,7 @@ import torch
 from randommix_audio.data import Clip, Entries, NoiseBank, Task, WaveBank
 from randommix_audio.evaluation import GROUPS, speech_conditions
 from recipes.shared.console import UserError
-from recipes.speech_commands import evaluate, robustness
+from recipes.speech_commands import evaluate, robustness, silence
 from tests.recipes.conftest import LABELS, RATE, run_here
 
 
@@ -160,3 +160,34 @@ def test_mistakes_are_one_line(checkpoint, tmp_path):
 def test_every_group_has_its_place_in_the_picture():
     placed = [group for _, groups, _ in robustness.PANELS for group in groups]
     assert sorted(placed) == sorted([*GROUPS, "vorbis", "mp3"])
+
+
+@pytest.mark.parametrize("says, share", [("silence", 100.0), ("low", 0.0)])
+def test_words_that_are_taken_for_silence_are_counted_clean_and_in_noise(checkpoint, capsys, says, share):
+    state = torch.load(checkpoint, weights_only=True)
+    state["model"]["head.bias"] += 1e6 * (torch.arange(len(LABELS)) == LABELS.index(says))
+    torch.save(state, checkpoint)
+    silence.main([f"--checkpoint={checkpoint}", "--snrs=[0, 20]", "--batch_size=3", "--device=cpu"])
+    said = f"clean {share:.1f} %, 20 dB {share:.1f} %, 0 dB {share:.1f} %"
+    assert capsys.readouterr().out == f"words taken for silence: {said}\n"
+
+
+def test_words_are_counted_alike_in_batches_of_any_size(checkpoint):
+    found = [
+        silence.taken_for_silence(silence.Options(str(checkpoint), snrs=[0.0, -10.0], batch_size=size, device="cpu"))
+        for size in (1, 5, 256)
+    ]
+    assert found[0] == found[1] == found[2]
+    assert set(found[0]) == {"clean", "0 dB", "-10 dB"}
+
+
+def test_a_corpus_without_silence_is_refused(checkpoint, spoken, tmp_path):
+    other = shutil.copytree(spoken, tmp_path / "other")
+    task = json.loads((other / "task.json").read_text())
+    task["labels"] = [label.replace("silence", "noise") for label in task["labels"]]
+    (other / "task.json").write_text(json.dumps(task))
+    state = torch.load(checkpoint, weights_only=True)
+    state["shape"]["labels"] = task["labels"]
+    torch.save(state, checkpoint)
+    with pytest.raises(UserError, match="other: has no class silence, only low high noise"):
+        silence.taken_for_silence(silence.Options(str(checkpoint), data=str(other), device="cpu"))
