@@ -1,7 +1,7 @@
 """Words in noise that are taken for silence: `python -m recipes.speech_commands.silence --checkpoint runs/a/best.ckpt`.
 
 A network that was trained on words mixed with silent clips may learn that a word in noise is silence; see
-docs/mixing.md, "Lengths".
+docs/mixing.md, "Silence as a class".
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from recipes.speech_commands.evaluate import refuse_misfit
 from recipes.speech_commands.recogniser import load
 from recipes.speech_commands.robustness import speech_set
 
-SILENCE = "silence"
+SILENCE = ("silence", "_silence_")  # as the protocols kaggle12 and official12 call it
 
 
 @dataclass
@@ -49,19 +49,24 @@ def taken_for_silence(options: Options) -> dict[str, float]:
     """The share of the spoken test clips that are taken for silence, "clean" and by SNR, the most noise last.
 
     Raises:
-        UserError: where checkpoint and corpus do not fit, or no class is silence.
+        UserError: where checkpoint and corpus do not fit, no class is silence, there are no spoken test clips, or
+            batch_size is below 1.
     """
     device = make_fabric(options.device, "32-true").device
     model, state = load(options.checkpoint, device)
     data = options.data or state["config"]["data"]
     task = Task.open(data)
     refuse_misfit(task, data, model, options.checkpoint)
-    if SILENCE not in task.labels:
-        raise UserError(f"{data}: has no class {SILENCE}, only {' '.join(task.labels)}")
-    silence = task.labels.index(SILENCE)
+    if options.batch_size < 1:
+        raise UserError(f"batch_size must be at least 1, got {options.batch_size}")
+    silence = next((i for i, label in enumerate(task.labels) if label in SILENCE), None)
+    if silence is None:
+        raise UserError(f"{data}: has no class of silence, only {' '.join(task.labels)}")
+    if not (task.split("test").target != silence).any():
+        raise UserError(f"{data}: has no spoken test clips")
     clips = speech_set(task, "test", None)
     words = clips.part((clips.target != silence).nonzero()[:, 0])
-    assert words.index is not None
+    assert words.index is not None  # speech_set numbers them
     names = {"clean": None, **{f"{snr:g} dB": snr for snr in sorted(options.snrs, reverse=True)}}
     found = dict.fromkeys(names, 0)
     with exact():

@@ -39,7 +39,7 @@ class Options:
         runs: folder of all trainings.
         out: folder of the tables; null is <runs>/tables.
         seeds: of the trainings, e.g. '[0, 1, 2]'.
-        budget: paper, small, or a YAML file like those in recipes/tables/budgets.
+        budget: paper, small, small_silence_unmixed, gpu, or a YAML file like those in recipes/tables/budgets.
         rows: only these rows, e.g. '[none, mixup, randommix]', in table 5 '[1-1-1-1]', in table 6 '[none, M, MC]';
             null takes all but what the paper quotes from others.
         model: last or best (validation accuracy), the checkpoint that counts.

@@ -117,7 +117,7 @@ def _arrows(table: Table, cells: Cells) -> str:
 
 
 def _by_chance(number: int) -> str:
-    return f"of {number} differences that are none, {0.05 * number:.1f} would be decided by chance"
+    return f"if none of {number} differences were real, about {0.05 * number:.1f} would be decided by chance"
 
 
 def _weights(table: Table, cells: Cells) -> str:
@@ -132,11 +132,16 @@ def _weights(table: Table, cells: Cells) -> str:
                 found[f"{row.second} {_short(column)} {one.mean:+.2f}"] = one
     if not found:
         return f"Weights {base.second}, or what it is compared with, were not run."
+    claim = (
+        "The paper says that the weights adjust the robustness to noise and to occlusion, without a linear relation. "
+    )
+    if all(one.pairs == 1 for one in found.values()):
+        return f"{claim}One seed decides none of the {len(found)} differences to {base.second}."
     decided = [name for name, one in found.items() if one.decided]
     listed = "" if not decided else f": {'; '.join(decided)}"
     return (
-        "The paper says that the weights adjust the robustness to noise and to occlusion, without a linear relation. "
-        f"Of {len(found)} differences to {base.second} {len(decided)} are decided{listed} ({_by_chance(len(found))})."
+        f"{claim}Of {len(found)} differences to {base.second} {len(decided)} are decided{listed} "
+        f"({_by_chance(len(found))})."
     )
 
 

@@ -172,6 +172,19 @@ def test_words_that_are_taken_for_silence_are_counted_clean_and_in_noise(checkpo
     assert capsys.readouterr().out == f"words taken for silence: {said}\n"
 
 
+def test_silent_clips_are_left_out_and_noise_has_the_ratio_asked_for(checkpoint, monkeypatch):
+    model, state = silence.load(str(checkpoint), torch.device("cpu"))
+    heard = []
+    model.register_forward_pre_hook(lambda _, given: heard.append(given[0].clone()))
+    monkeypatch.setattr(silence, "load", lambda *_: (model, state))
+    silence.taken_for_silence(silence.Options(str(checkpoint), snrs=[0.0, 20.0], device="cpu"))
+    clean, weak, strong = heard
+    assert len(clean) == 8  # of 10, two are silent
+    assert clean.abs().amax(1).min() > 0
+    ratio = (strong - clean).square().mean(1) / (weak - clean).square().mean(1)
+    assert ratio.tolist() == pytest.approx([100.0] * 8, rel=1e-3)
+
+
 def test_words_are_counted_alike_in_batches_of_any_size(checkpoint):
     found = [
         silence.taken_for_silence(silence.Options(str(checkpoint), snrs=[0.0, -10.0], batch_size=size, device="cpu"))
@@ -181,13 +194,32 @@ def test_words_are_counted_alike_in_batches_of_any_size(checkpoint):
     assert set(found[0]) == {"clean", "0 dB", "-10 dB"}
 
 
-def test_a_corpus_without_silence_is_refused(checkpoint, spoken, tmp_path):
-    other = shutil.copytree(spoken, tmp_path / "other")
-    task = json.loads((other / "task.json").read_text())
-    task["labels"] = [label.replace("silence", "noise") for label in task["labels"]]
+def renamed(checkpoint: Path, spoken: Path, folder: Path, name: str) -> silence.Options:
+    """The checkpoint and its corpus with another name for the class of silence."""
+    other = shutil.copytree(spoken, folder / "other")
+    task, state = json.loads((other / "task.json").read_text()), torch.load(checkpoint, weights_only=True)
+    task["labels"] = state["shape"]["labels"] = [name if label == "silence" else label for label in task["labels"]]
     (other / "task.json").write_text(json.dumps(task))
-    state = torch.load(checkpoint, weights_only=True)
-    state["shape"]["labels"] = task["labels"]
     torch.save(state, checkpoint)
-    with pytest.raises(UserError, match="other: has no class silence, only low high noise"):
+    return silence.Options(str(checkpoint), data=str(other), device="cpu")
+
+
+def test_silence_is_found_under_the_name_of_either_protocol(checkpoint, spoken, tmp_path):
+    before = silence.taken_for_silence(silence.Options(str(checkpoint), device="cpu"))
+    assert silence.taken_for_silence(renamed(checkpoint, spoken, tmp_path, "_silence_")) == before
+
+
+def test_a_corpus_without_silence_is_refused(checkpoint, spoken, tmp_path):
+    with pytest.raises(UserError, match="other: has no class of silence, only low high noise"):
+        silence.taken_for_silence(renamed(checkpoint, spoken, tmp_path, "noise"))
+
+
+def test_a_corpus_without_spoken_test_clips_and_empty_batches_are_refused(checkpoint, spoken, tmp_path):
+    with pytest.raises(UserError, match="batch_size must be at least 1, got 0"):
+        silence.taken_for_silence(silence.Options(str(checkpoint), batch_size=0, device="cpu"))
+    other = shutil.copytree(spoken, tmp_path / "other")
+    task = Task.open(other)
+    task.entries["test"] = Entries.of(task.bank, [], []).with_silence(LABELS.index("silence"), None, None, 2)
+    task.save(other)
+    with pytest.raises(UserError, match="other: has no spoken test clips"):
         silence.taken_for_silence(silence.Options(str(checkpoint), data=str(other), device="cpu"))

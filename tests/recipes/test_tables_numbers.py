@@ -207,11 +207,17 @@ def test_one_seed_decides_no_claim_and_says_how_many_signs_agree():
     assert "15 of 15 point the same way for this seed" in found
 
 
+def test_one_seed_decides_no_difference_of_table_5():
+    table = TABLES[5, "images"]
+    own = {(one.key, i): Cell({0: n}, {0: np.array([n, n])}) for one in table.rows for i, n in enumerate(one.paper)}
+    assert "One seed decides none of the 9 differences to [1,1,1,1]." in paragraph(table, own)
+
+
 def test_table_5_counts_robustness_alone_and_says_what_chance_would_decide():
     table = TABLES[5, "images"]
     found = paragraph(table, cells((5, "images"), {one.key: one.paper for one in table.rows}))
     assert "Of 9 differences to [1,1,1,1] 9 are decided" in found
-    assert "(of 9 differences that are none, 0.5 would be decided by chance)" in found
+    assert "(if none of 9 differences were real, about 0.5 would be decided by chance)" in found
     assert "Clean" not in found
 
 
