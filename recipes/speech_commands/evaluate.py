@@ -63,6 +63,29 @@ def refuse_misfit(task: Task, data: str, model: Recogniser, checkpoint: str) -> 
         )
 
 
+def load_with_corpus(
+    checkpoint: str, data: str | None, device: torch.device
+) -> tuple[Recogniser, dict[str, Any], str, Task]:
+    """A recogniser in eval mode, the state of its checkpoint, and the corpus to test it on.
+
+    Args:
+        checkpoint: last.ckpt or best.ckpt of a run.
+        data: folder of the corpus; None is the one that the training had.
+        device: of the recogniser.
+
+    Returns:
+        Recogniser, state, folder of the corpus, corpus.
+
+    Raises:
+        UserError: where one of them is missing or damaged, or they do not fit.
+    """
+    model, state = load(checkpoint, device)
+    folder = data or state["config"]["data"]
+    task = Task.open(folder)
+    refuse_misfit(task, folder, model, checkpoint)
+    return model, state, folder, task
+
+
 def evaluate(options: Options) -> dict[str, Any]:
     """Scores of a checkpoint on a split.
 
@@ -70,10 +93,7 @@ def evaluate(options: Options) -> dict[str, Any]:
         UserError: where checkpoint and corpus do not fit.
     """
     device = make_fabric(options.device, "32-true").device
-    model, state = load(options.checkpoint, device)
-    data = options.data or state["config"]["data"]
-    task = Task.open(data)
-    refuse_misfit(task, data, model, options.checkpoint)
+    model, state, data, task = load_with_corpus(options.checkpoint, options.data, device)
     if options.batch_size < 1:
         raise UserError(f"batch_size must be at least 1, got {options.batch_size}")
     entries = task.split(options.split)

@@ -15,8 +15,7 @@ from recipes.shared import console, records
 from recipes.shared.console import UserError
 from recipes.shared.devices import exact, make_fabric
 from recipes.shared.tests_of_robustness import digest_of, is_there
-from recipes.speech_commands.evaluate import batches, refuse_misfit
-from recipes.speech_commands.recogniser import load
+from recipes.speech_commands.evaluate import batches, load_with_corpus
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,10 +121,7 @@ def measure(options: Options, out: Path) -> dict[str, Any] | None:
         UserError: where checkpoint and corpus do not fit, or `out` holds another test and `again` is off.
     """
     device = make_fabric(options.device, "32-true").device
-    model, state = load(options.checkpoint, device)
-    data = options.data or state["config"]["data"]
-    task = Task.open(data)
-    refuse_misfit(task, data, model, options.checkpoint)
+    model, state, data, task = load_with_corpus(options.checkpoint, options.data, device)
     if not len(task.split(options.split)):
         raise UserError(f"{data}: has no {options.split} clips")
     clips = speech_set(task, options.split, options.limit_clips)

@@ -10,14 +10,12 @@ from dataclasses import dataclass, field
 
 import torch
 
-from randommix_audio.data import Task
 from randommix_audio.evaluation.noises import add_noise, as_float, white
 from randommix_audio.evaluation.rows import row_keys
 from recipes.shared import console
 from recipes.shared.console import UserError
 from recipes.shared.devices import exact, make_fabric
-from recipes.speech_commands.evaluate import refuse_misfit
-from recipes.speech_commands.recogniser import load
+from recipes.speech_commands.evaluate import load_with_corpus
 from recipes.speech_commands.robustness import speech_set
 
 SILENCE = ("silence", "_silence_")  # as the protocols kaggle12 and official12 call it
@@ -53,10 +51,7 @@ def taken_for_silence(options: Options) -> dict[str, float]:
             batch_size is below 1.
     """
     device = make_fabric(options.device, "32-true").device
-    model, state = load(options.checkpoint, device)
-    data = options.data or state["config"]["data"]
-    task = Task.open(data)
-    refuse_misfit(task, data, model, options.checkpoint)
+    model, _, data, task = load_with_corpus(options.checkpoint, options.data, device)
     if options.batch_size < 1:
         raise UserError(f"batch_size must be at least 1, got {options.batch_size}")
     silence = next((i for i, label in enumerate(task.labels) if label in SILENCE), None)

@@ -8,13 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from randommix_audio.data import Task
 from recipes.images import evaluate as of_images
 from recipes.images.classifier import load as load_images
 from recipes.shared import records
 from recipes.shared.devices import exact, make_fabric
 from recipes.speech_commands import evaluate as of_speech
-from recipes.speech_commands.recogniser import load as load_speech
 
 BATCH = 256
 SPLITS = ("validation", "test")
@@ -65,9 +63,7 @@ Batches = Iterator[tuple[str, Iterable[tuple[Tensor, Tensor]]]]
 
 
 def _speech(checkpoint: str, data: str, device: torch.device) -> tuple[nn.Module, Batches]:
-    model, _ = load_speech(checkpoint, device)
-    task = Task.open(data)
-    of_speech.refuse_misfit(task, data, model, checkpoint)
+    model, _, _, task = of_speech.load_with_corpus(checkpoint, data, device)
     entries = ((split, task.split(split)) for split in SPLITS)
     return model, ((split, of_speech.batches(some, BATCH, device) if len(some) else ()) for split, some in entries)
 

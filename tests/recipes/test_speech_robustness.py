@@ -173,10 +173,10 @@ def test_words_that_are_taken_for_silence_are_counted_clean_and_in_noise(checkpo
 
 
 def test_silent_clips_are_left_out_and_noise_has_the_ratio_asked_for(checkpoint, monkeypatch):
-    model, state = silence.load(str(checkpoint), torch.device("cpu"))
+    model, *others = silence.load_with_corpus(str(checkpoint), None, torch.device("cpu"))
     heard = []
     model.register_forward_pre_hook(lambda _, given: heard.append(given[0].clone()))
-    monkeypatch.setattr(silence, "load", lambda *_: (model, state))
+    monkeypatch.setattr(silence, "load_with_corpus", lambda *_: (model, *others))
     silence.taken_for_silence(silence.Options(str(checkpoint), snrs=[0.0, 20.0], device="cpu"))
     clean, weak, strong = heard
     assert len(clean) == 8  # of 10, two are silent
